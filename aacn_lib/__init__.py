@@ -1,0 +1,36 @@
+"""Attention inside convolutional networks: the library behind the course.
+
+Importing this package pulls in torch and nothing heavier.
+"""
+
+__version__ = "0.1.0"
+
+from aacn_lib.attention import attention, attention_weights
+from aacn_lib.augment import random_crop, random_flip
+from aacn_lib.data import Dataset, Split, load_dataset, normalise
+from aacn_lib.exercises import check
+from aacn_lib.layers import AAConv2d
+from aacn_lib.models import create_model, list_models
+from aacn_lib.relative import relative_index, relative_logits
+from aacn_lib.train import History, Training, evaluate, fit
+
+__all__ = [
+    "AAConv2d",
+    "Dataset",
+    "History",
+    "Split",
+    "Training",
+    "attention",
+    "attention_weights",
+    "check",
+    "create_model",
+    "evaluate",
+    "fit",
+    "list_models",
+    "load_dataset",
+    "normalise",
+    "random_crop",
+    "random_flip",
+    "relative_index",
+    "relative_logits",
+]

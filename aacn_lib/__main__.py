@@ -1,0 +1,5 @@
+"""`python -m aacn_lib` is the command `aacn`."""
+
+from aacn_lib.cli import main
+
+raise SystemExit(main())

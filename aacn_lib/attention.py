@@ -1,0 +1,150 @@
+"""Self-attention over the pixels of an image, with or without relative positions.
+
+Shapes throughout: queries and keys (B, heads, H, W, d_kh), values (B, heads, H, W, d_vh). Pixels are flattened in
+row-major order wherever a (HW, HW) matrix appears: queries on its rows, keys on its columns.
+
+`attention` computes one function in several ways. "definition" is the formula, word for word. "skew" is the paper's own
+form. "augmented" is one call of PyTorch's fused attention, for GPUs. "tiled" works through a small buffer, for CPUs. All
+of them give the same numbers and the same gradients.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from aacn_lib.relative import (
+    axis_logits_skew,
+    check_tables,
+    logits_by_axis,
+    pairwise_sum,
+    relative_logits,
+    relative_logits_definition,
+)
+from aacn_lib.tiled import tiled_attention
+
+
+def attention_weights(q: Tensor, k: Tensor, rel_h: Tensor | None = None, rel_w: Tensor | None = None) -> Tensor:
+    """How much each pixel attends to each other pixel: softmax of (Q Kᵀ + S_H + S_W) / √d_kh.
+
+    A pure function, for looking at attention; layers do not store these weights. Bello et al. 2019, eq. 4.
+
+    Args:
+        q, k: (B, heads, H, W, d_kh).
+        rel_h, rel_w: tables (2H - 1, d_kh) and (2W - 1, d_kh), or None.
+
+    Returns:
+        (B, heads, HW, HW), rows sum to 1.
+
+    Raises:
+        ValueError: if shapes do not fit.
+    """
+    _check(q, k, k, rel_h, rel_w)
+    return _content_plus(q, k, _position_logits(q, rel_h, rel_w)).softmax(dim=-1)
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    rel_h: Tensor | None = None,
+    rel_w: Tensor | None = None,
+    *,
+    implementation: str = "auto",
+) -> Tensor:
+    """Multi-head self-attention over an image (Bello et al. 2019, section 3.1: eq. 1, with positions eq. 4).
+
+    Args:
+        q, k: (B, heads, H, W, d_kh) queries and keys; the scale 1/√d_kh is applied inside.
+        v: (B, heads, H, W, d_vh) values.
+        rel_h: (2H - 1, d_kh) table of vertical distances, or None for no vertical positions.
+        rel_w: (2W - 1, d_kh) table of horizontal distances, or None for no horizontal positions.
+        implementation: "definition", "skew", "augmented", "tiled", or "auto" for the fastest that fits.
+
+    Returns:
+        (B, heads, H, W, d_vh).
+
+    Raises:
+        ValueError: if shapes do not fit or the implementation is unknown.
+    """
+    _check(q, k, v, rel_h, rel_w)
+    if implementation == "auto":
+        implementation = choose_implementation(q)
+    if implementation not in IMPLEMENTATIONS:
+        raise ValueError(f"implementation: expected one of {['auto', *IMPLEMENTATIONS]}, got {implementation!r}")
+    return IMPLEMENTATIONS[implementation](q, k, v, rel_h, rel_w)
+
+
+def choose_implementation(q: Tensor) -> str:
+    """The implementation that "auto" stands for.
+
+    On a CPU "tiled": fastest in every shape we measured. Anywhere else, and where torch.compile or torch.export traces
+    the code (they would unroll the loop over tiles), "augmented".
+    """
+    return "tiled" if q.device.type == "cpu" and not torch.compiler.is_compiling() else "augmented"
+
+
+def _definition(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor | None, rel_w: Tensor | None) -> Tensor:
+    position = None if rel_h is None and rel_w is None else relative_logits_definition(q, rel_h, rel_w)
+    return _weighted_sum(_content_plus(q, k, position).softmax(dim=-1), v)
+
+
+def _skew(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor | None, rel_w: Tensor | None) -> Tensor:
+    position = None
+    if rel_h is not None or rel_w is not None:
+        position = pairwise_sum(*logits_by_axis(q, rel_h, rel_w, one_axis=axis_logits_skew))
+    return _weighted_sum(_content_plus(q, k, position).softmax(dim=-1), v)
+
+
+def _augmented(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor | None, rel_w: Tensor | None) -> Tensor:
+    """Positions written into longer queries and keys, so that one fused call does the rest.
+
+    With q' = [q, a query's logits for every row, ... for every column] and k' = [k, one-hot row, one-hot column],
+    q'·k' is the full logit exactly. Softmax ignores a constant per query, so the first row's and the first column's
+    logit are subtracted and those two entries dropped: d_kh + (H - 1) + (W - 1) numbers.
+    """
+    B, heads, H, W, depth = q.shape
+    queries, keys = [q], [k]
+    for logits, axis in zip(logits_by_axis(q, rel_h, rel_w), (2, 3), strict=True):
+        if logits is None:
+            continue
+        size = q.shape[axis]
+        queries.append(logits[..., 1:] - logits[..., :1])  # (B, heads, H, W, size - 1)
+        one_hot = torch.eye(size, dtype=k.dtype, device=k.device)[:, 1:]  # (size, size - 1)
+        one_hot = one_hot[:, None] if axis == 2 else one_hot[None, :]  # (H, 1, H - 1) or (1, W, W - 1)
+        keys.append(one_hot.expand(B, heads, H, W, size - 1))
+    q, k = torch.cat(queries, dim=-1), torch.cat(keys, dim=-1)
+    # PyTorch's fused kernels ask for one head size; zeros at the end of q and k, or of v, change no result.
+    width, depth_v = q.shape[-1], v.shape[-1]
+    q, k, v = (F.pad(t, (0, max(width, depth_v) - t.shape[-1])) for t in (q, k, v))
+    q, k, v = (t.flatten(2, 3) for t in (q, k, v))  # (B, heads, HW, width)
+    out = F.scaled_dot_product_attention(q, k, v, scale=1 / math.sqrt(depth))
+    return out[..., :depth_v].unflatten(2, (H, W))
+
+
+IMPLEMENTATIONS = {"definition": _definition, "skew": _skew, "augmented": _augmented, "tiled": tiled_attention}
+
+
+def _position_logits(q: Tensor, rel_h: Tensor | None, rel_w: Tensor | None) -> Tensor | None:
+    return None if rel_h is None and rel_w is None else relative_logits(q, rel_h, rel_w)
+
+
+def _content_plus(q: Tensor, k: Tensor, position: Tensor | None) -> Tensor:
+    """(Q Kᵀ + position) / √d_kh, shape (B, heads, HW, HW)."""
+    logits = q.flatten(2, 3) @ k.flatten(2, 3).transpose(-1, -2)
+    if position is not None:
+        logits = logits + position
+    return logits / math.sqrt(q.shape[-1])
+
+
+def _weighted_sum(weights: Tensor, v: Tensor) -> Tensor:
+    return (weights @ v.flatten(2, 3)).unflatten(2, v.shape[2:4])
+
+
+def _check(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor | None, rel_w: Tensor | None) -> None:
+    check_tables(q, rel_h, rel_w)
+    if k.shape != q.shape:
+        raise ValueError(f"expected keys of the queries' shape {tuple(q.shape)}, got {tuple(k.shape)}")
+    if v.ndim != 5 or v.shape[:4] != q.shape[:4]:
+        raise ValueError(f"expected values of shape {(*q.shape[:4], 'd_vh')}, got {tuple(v.shape)}")

@@ -1,0 +1,102 @@
+"""The command `aacn`: the same library from a terminal."""
+
+import argparse
+import sys
+
+import aacn_lib
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command. Wrong input is one line on standard error and exit code 2."""
+    parser = argparse.ArgumentParser(prog="aacn", description="Attention inside convolutional networks.")
+    parser.add_argument("--version", action="version", version=f"aacn {aacn_lib.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="carry out a recipe and write its record")
+    train.add_argument("recipe", help="a name that `aacn recipes` shows, or a .toml file")
+    train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. training.epochs=2")
+    train.add_argument("--runs", default="runs", metavar="FOLDER", help="where runs are kept (default: runs)")
+    train.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
+    train.add_argument("--device", help="cpu, cuda, … (default: a GPU if there is one)")
+    train.set_defaults(run=_train)
+
+    recipes = commands.add_parser("recipes", help="list the recipes that come with the library")
+    recipes.set_defaults(run=_recipes)
+
+    models = commands.add_parser("models", help="list the networks, or count the parameters of one")
+    models.add_argument("name", nargs="?")
+    models.add_argument("--classes", type=int, default=100)
+    models.add_argument("--image-size", type=int, default=32)
+    models.set_defaults(run=_models)
+
+    data = commands.add_parser("data", help="load a data set and describe it")
+    data.add_argument("name", help="fashion-mini, compass, mnist, fashion-mnist, cifar10, cifar100, folder:PATH")
+    data.set_defaults(run=_data)
+
+    records = commands.add_parser("records", help="list the run records that come with the library")
+    records.set_defaults(run=_records)
+
+    options = parser.parse_args(arguments)
+    try:
+        options.run(options)
+    except (ValueError, OSError) as error:
+        print(f"aacn: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("aacn: stopped; `--resume` goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _train(options: argparse.Namespace) -> None:
+    from aacn_lib.recipe import load_recipe
+    from aacn_lib.run import run_recipe
+
+    recipe = load_recipe(options.recipe, options.set)
+    print(f"{recipe.name}: {recipe.about}")
+    record = run_recipe(recipe, options.runs, resume=options.resume, device=options.device)
+    for row in record["epochs"]:
+        print(
+            f"epoch {row['epoch']:>3}: train loss {row['train_loss']:.3f}, "
+            f"validation accuracy {row['validation_accuracy']:.2%}, {row['seconds']:.0f} s"
+        )
+    low, high = record["test"]["interval_95"]
+    print(f"test accuracy {record['test']['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%})")
+    print(f"record: {options.runs}/{recipe.name}/seed{recipe.training.seed}/record.json")
+
+
+def _recipes(options: argparse.Namespace) -> None:
+    from aacn_lib.recipe import list_recipes, load_recipe
+
+    for name in list_recipes():
+        print(f"{name:<24} {load_recipe(name).about}")
+
+
+def _models(options: argparse.Namespace) -> None:
+    if options.name is None:
+        print("\n".join(aacn_lib.list_models()))
+        return
+    model = aacn_lib.create_model(options.name, options.classes, options.image_size)
+    for name, part in model.named_children():
+        print(f"{name:<12} {sum(p.numel() for p in part.parameters()):>12,}")
+    print(f"{'parameters':<12} {sum(p.numel() for p in model.parameters()):>12,}")
+
+
+def _data(options: argparse.Namespace) -> None:
+    data = aacn_lib.load_dataset(options.name)
+    H, W = data.image_size
+    print(f"{data.name}: {data.num_classes} classes, {data.in_channels} × {H} × {W} pixels")
+    for part in ("train", "validation", "test"):
+        print(f"{part:<12} {len(getattr(data, part).labels):>8,} pictures")
+    print("classes: " + ", ".join(data.classes))
+
+
+def _records(options: argparse.Namespace) -> None:
+    from aacn_lib.records import list_records, read_record
+
+    for entry in list_records():
+        name, seed = entry.rsplit("/seed", 1)
+        record = read_record(name, int(seed))
+        done = f"{record['epochs_done']} of {record['recipe']['training']['epochs']} epochs"
+        result = f"test {record['test']['accuracy']:.2%}" if record["complete"] else "unfinished"
+        print(f"{entry:<32} {done:<20} {result}")

@@ -1,0 +1,204 @@
+"""Layers: the attention-augmented convolution."""
+
+import torch
+from torch import Tensor, nn
+
+from aacn_lib.attention import IMPLEMENTATIONS, attention, attention_weights
+from aacn_lib.relative import resize_table
+
+
+class AAConv2d(nn.Module):
+    """A convolution some of whose output channels are self-attention over the whole map.
+
+    A drop-in for `nn.Conv2d` with "same" padding: (B, in_channels, H, W) → (B, out_channels, ⌈H/stride⌉, ⌈W/stride⌉).
+    The first `out_channels - depth_v` output channels come from a convolution, the last `depth_v` from multi-head
+    attention: AAConv(X) = Concat[Conv(X), MHA(X)] (Bello et al. 2019, section 3.2). The paper always follows it
+    with batch normalisation.
+
+    Queries, keys and values come from one 1×1 convolution (`qkv`); the merged heads pass a 1×1 `output` projection.
+    With stride 2 the 1×1 convolution reads every second pixel, which is where the strided k×k kernel is centred.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output, convolution and attention together (F_out).
+        kernel_size: odd size of the convolution's kernel.
+        depth_k: query/key channels of all heads together (d_k), a multiple of `num_heads`.
+        depth_v: value channels of all heads together (d_v), a multiple of `num_heads`, at most `out_channels`.
+            With `depth_v == out_channels` there is no convolution branch: the layer is fully attentional.
+        key_ratio: κ = d_k / F_out, instead of `depth_k`: rounded to the nearest multiple of `num_heads`, at least
+            `min_depth_k_per_head` a head.
+        value_ratio: υ = d_v / F_out, instead of `depth_v`: rounded to the nearest multiple of `num_heads`, at least one
+            channel a head. The paper's "κ = 2υ = 0.2" is key_ratio 0.2 and value_ratio 0.1.
+        num_heads: number of heads (N_h).
+        feature_size: the map that attention runs on, an int or (H, W): the *output* map. Required when `relative`,
+            since the tables have 2H - 1 and 2W - 1 rows. Maps of other sizes work too: the tables are resized by
+            linear interpolation over distance (`resize_table`).
+        stride: 1 or more, in both branches.
+        bias: whether the three convolutions have a bias.
+        relative: learn relative positions (section 3.1.1); without them the attention branch cannot tell where it looks.
+        min_depth_k_per_head: floor for `key_ratio`; the paper keeps at least 20 key channels a head.
+        implementation: passed to `attention`.
+
+    Raises:
+        ValueError: for any combination that cannot be built; the message names what was given and what is expected.
+
+    Attributes:
+        conv: the convolution branch, or None.
+        qkv: 1×1 convolution to 2 · depth_k + depth_v channels, in the order q, k, v, head-major within each.
+        output: 1×1 convolution depth_v → depth_v.
+        rel_h, rel_w: trained tables (2H - 1, d_kh) and (2W - 1, d_kh), shared by the heads; None unless `relative`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        *,
+        depth_k: int | None = None,
+        depth_v: int | None = None,
+        key_ratio: float | None = None,
+        value_ratio: float | None = None,
+        num_heads: int = 8,
+        feature_size: int | tuple[int, int] | None = None,
+        stride: int = 1,
+        bias: bool = True,
+        relative: bool = True,
+        min_depth_k_per_head: int = 20,
+        implementation: str = "auto",
+    ):
+        super().__init__()
+        for name, value in (("in_channels", in_channels), ("out_channels", out_channels), ("num_heads", num_heads)):
+            _expect(_is_count(value), name, "a whole number of at least 1", value)
+        _expect(_is_count(kernel_size) and kernel_size % 2 == 1, "kernel_size", "an odd number", kernel_size)
+        _expect(_is_count(stride), "stride", "a whole number of at least 1", stride)
+        _expect(
+            implementation in ("auto", *IMPLEMENTATIONS),
+            "implementation",
+            f"one of {['auto', *IMPLEMENTATIONS]}",
+            implementation,
+        )
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.kernel_size, self.stride, self.num_heads = kernel_size, stride, num_heads
+        self.implementation = implementation
+        self.depth_k = _depth("k", "key", depth_k, key_ratio, out_channels, num_heads, min_depth_k_per_head)
+        self.depth_v = _depth("v", "value", depth_v, value_ratio, out_channels, num_heads, 1)
+        _expect(self.depth_v <= out_channels, "depth_v", f"at most out_channels = {out_channels}", self.depth_v)
+
+        conv_channels = out_channels - self.depth_v
+        self.conv = (
+            nn.Conv2d(in_channels, conv_channels, kernel_size, stride, padding=kernel_size // 2, bias=bias)
+            if conv_channels
+            else None
+        )
+        self.qkv = nn.Conv2d(in_channels, 2 * self.depth_k + self.depth_v, 1, stride, bias=bias)
+        self.output = nn.Conv2d(self.depth_v, self.depth_v, 1, bias=bias)
+
+        self.feature_size = _pair(feature_size) if feature_size is not None else None
+        if relative:
+            _expect(feature_size is not None, "feature_size", "the (H, W) of the output map when relative=True", None)
+            H, W = self.feature_size
+            depth = self.depth_k // num_heads
+            self.rel_h = nn.Parameter(torch.empty(2 * H - 1, depth))
+            self.rel_w = nn.Parameter(torch.empty(2 * W - 1, depth))
+        else:
+            self.register_parameter("rel_h", None)
+            self.register_parameter("rel_w", None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw all weights anew: convolutions as `nn.Conv2d` does, tables from N(0, 1/d_kh)."""
+        for module in (self.conv, self.qkv, self.output):
+            if module is not None:
+                module.reset_parameters()
+        for table in (self.rel_h, self.rel_w):
+            if table is not None:
+                nn.init.normal_(table, std=table.shape[1] ** -0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) → (B, out_channels, ⌈H/stride⌉, ⌈W/stride⌉), convolution channels first."""
+        self._check_input(x)
+        q, k, v = self.qkv_heads(x)
+        rel_h, rel_w = self.tables(q.shape[2], q.shape[3])
+        heads = attention(q, k, v, rel_h, rel_w, implementation=self.implementation)
+        attended = self.output(merge_heads(heads))
+        return attended if self.conv is None else torch.cat([self.conv(x), attended], dim=1)
+
+    def attention_weights(self, x: Tensor) -> Tensor:
+        """How each output pixel attends to each other, for `x` (B, in_channels, H, W): (B, heads, H'W', H'W')."""
+        self._check_input(x)
+        q, k, _ = self.qkv_heads(x)
+        return attention_weights(q, k, *self.tables(q.shape[2], q.shape[3]))
+
+    def qkv_heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries and keys (B, heads, H', W', d_kh) and values (B, heads, H', W', d_vh) of `x`."""
+        q, k, v = self.qkv(x).split([self.depth_k, self.depth_k, self.depth_v], dim=1)
+        return tuple(split_heads(t, self.num_heads) for t in (q, k, v))
+
+    def tables(self, H: int, W: int) -> tuple[Tensor | None, Tensor | None]:
+        """The relative tables for a map of H×W pixels, resized if the layer was made for another size."""
+        if self.rel_h is None:
+            return None, None
+        return resize_table(self.rel_h, H), resize_table(self.rel_w, W)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, depth_k={self.depth_k}, "
+            f"depth_v={self.depth_v}, num_heads={self.num_heads}, stride={self.stride}, "
+            f"feature_size={self.feature_size}, relative={self.rel_h is not None}"
+        )
+
+    def _check_input(self, x: Tensor) -> None:
+        if x.ndim != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(f"expected input of shape (B, {self.in_channels}, H, W), got {tuple(x.shape)}")
+
+
+def split_heads(x: Tensor, num_heads: int) -> Tensor:
+    """(B, heads · d, H, W) → (B, heads, H, W, d): channel h · d + i is component i of head h."""
+    return x.unflatten(1, (num_heads, -1)).permute(0, 1, 3, 4, 2)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """(B, heads, H, W, d) → (B, heads · d, H, W), the inverse of `split_heads`.
+
+    The transpose matters: a bare reshape has the right shape too, and mixes pixels with channels.
+    """
+    return x.permute(0, 1, 4, 2, 3).flatten(1, 2)
+
+
+def _depth(
+    symbol: str, word: str, depth: int | None, ratio: float | None, channels: int, heads: int, floor: int
+) -> int:
+    """Channels of all heads together, from a depth or a ratio: exactly one of the two must be given."""
+    if (depth is None) == (ratio is None):
+        raise ValueError(
+            f"expected exactly one of depth_{symbol} and {word}_ratio, got depth_{symbol}={depth}, {word}_ratio={ratio}"
+        )
+    if ratio is not None:
+        _expect(
+            isinstance(ratio, int | float) and 0 < ratio <= 1,
+            f"{word}_ratio",
+            f"a share of out_channels above 0 and at most 1 (a number of channels goes in depth_{symbol})",
+            ratio,
+        )
+        _expect(_is_count(floor), "min_depth_k_per_head", "a whole number of at least 1", floor)
+        return heads * max(floor, round(ratio * channels / heads))
+    _expect(
+        _is_count(depth) and depth % heads == 0, f"depth_{symbol}", f"a multiple of num_heads = {heads}, above 0", depth
+    )
+    return depth
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    pair = tuple(size) if isinstance(size, tuple | list | torch.Size) else (size, size)
+    _expect(len(pair) == 2 and all(map(_is_count, pair)), "feature_size", "an int or (H, W), at least 1 each", size)
+    return pair
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _expect(condition: bool, name: str, expected: str, given: object) -> None:
+    if not condition:
+        raise ValueError(f"AAConv2d: {name}: expected {expected}, got {given!r}")
