@@ -3,9 +3,9 @@
 Shapes throughout: queries and keys (B, heads, H, W, d_kh), values (B, heads, H, W, d_vh). Pixels are flattened in
 row-major order wherever a (HW, HW) matrix appears: queries on its rows, keys on its columns.
 
-`attention` computes one function in several ways. "definition" is the formula, word for word. "skew" is the paper's own
-form. "augmented" is one call of PyTorch's fused attention, for GPUs. "tiled" works through a small buffer, for CPUs. All
-of them give the same numbers and the same gradients.
+`attention` computes one function in several ways, with the same numbers and the same gradients. "definition" is the
+formula, word for word; "skew" is the paper's own form; "augmented" is one call of PyTorch's fused attention, for GPUs;
+"tiled" works through a small buffer, for CPUs.
 """
 
 import math

@@ -35,7 +35,7 @@ class AAConv2d(nn.Module):
             linear interpolation over distance (`resize_table`).
         stride: 1 or more, in both branches.
         bias: whether the three convolutions have a bias.
-        relative: learn relative positions (section 3.1.1); without them the attention branch cannot tell where it looks.
+        relative: learn relative positions (section 3.1.1); without them attention cannot tell where it looks.
         min_depth_k_per_head: floor for `key_ratio`; the paper keeps at least 20 key channels a head.
         implementation: passed to `attention`.
 

@@ -18,7 +18,7 @@ BUFFER = 1 << 18
 
 
 def tiled_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor | None, rel_w: Tensor | None) -> Tensor:
-    """`attention.attention` in tiles, shapes as there. A second backward through it raises a `RuntimeError`.
+    """`attention.attention` in tiles, shapes as there. `create_graph=True` raises a `RuntimeError`.
 
     float16 and bfloat16 are computed in float32: the tiles' sums would lose digits otherwise.
     """
@@ -26,35 +26,51 @@ def tiled_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor | None, rel_w
     if kind in (torch.float16, torch.bfloat16):
         q, k, v, rel_h, rel_w = (t if t is None else t.float() for t in (q, k, v, rel_h, rel_w))
     q = q / math.sqrt(q.shape[-1])  # scales the position logits as well: they are linear in q
-    return _TiledAttention.apply(q, k, v, *logits_by_axis(q, rel_h, rel_w)).to(kind)
+    over_rows, over_columns = logits_by_axis(q, rel_h, rel_w)
+    out = _TiledAttention.apply(
+        q.shape[2:4], *map(_channel_major, (q, k, v)), *map(_by_map, (over_rows, over_columns))
+    )  # (B · heads, d_vh, HW)
+    B, heads, H, W, depth_v = v.shape
+    return out.view(B, heads, depth_v, H, W).permute(0, 1, 3, 4, 2).to(kind)
+
+
+def _channel_major(t: Tensor) -> Tensor:
+    """(B, heads, H, W, d) → contiguous (B · heads, d, HW).
+
+    The order in which a 1×1 convolution leaves its channels, and the one in which a matrix product with few channels is
+    up to seven times faster on a CPU.
+    """
+    return t.permute(0, 1, 4, 2, 3).flatten(3).flatten(0, 1).contiguous()
+
+
+def _by_map(t: Tensor | None) -> Tensor | None:
+    """(B, heads, H, W, n) → contiguous (B · heads, HW, n): one attention map for each picture and head."""
+    return t if t is None else t.flatten(2, 3).flatten(0, 1).contiguous()
 
 
 class _TiledAttention(torch.autograd.Function):
-    """softmax(q kᵀ + over_rows + over_columns) v; either of the two position terms may be None.
+    """softmax(qᵀk + over_rows + over_columns) v for q, k, v (maps, d, HW) on maps of `size` (H, W).
 
-    Inside, everything is channel-major, (maps, d, HW) with one map for each picture and head: what a 1×1 convolution
-    gives, and the layout in which a matrix product with few channels is up to seven times faster on a CPU.
+    `over_rows` (maps, HW, H) and `over_columns` (maps, HW, W) may be None.
     """
 
     @staticmethod
-    def forward(ctx, q, k, v, over_rows, over_columns):
-        size = v.shape
-        q, k, v = map(_channel_major, (q, k, v))
-        over_rows, over_columns = map(_by_map, (over_rows, over_columns))
+    def forward(ctx, size, q, k, v, over_rows, over_columns):
         out = torch.empty_like(v)
-        for maps, queries, weights in _tiles(q, size):
+        for maps, queries, weights in _tiles(q):
             _fill_weights(weights, q, k, over_rows, over_columns, maps, queries, size)
             out[maps, :, queries] = torch.bmm(v[maps], weights.transpose(1, 2))
         ctx.save_for_backward(q, k, v, over_rows, over_columns, out)
         ctx.size = size
-        return _channel_last(out, size)
+        return out
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad_out):
-        size, (H, W) = ctx.size, ctx.size[2:4]
+        if torch.is_grad_enabled():  # create_graph=True: what is computed below in place has no derivative of its own
+            raise RuntimeError(
+                "tiled attention has no second derivative; for create_graph=True choose implementation='skew'"
+            )
         q, k, v, over_rows, over_columns, out = ctx.saved_tensors
-        grad_out = _channel_major(grad_out)
         # The softmax's derivative is weights · (g − Σ weights · g), and that sum equals grad_out · out. Written as one
         # more channel, it is subtracted by the matrix product itself.
         inner = (grad_out * out).sum(dim=1, keepdim=True)  # (maps, 1, HW)
@@ -65,8 +81,8 @@ class _TiledAttention(torch.autograd.Function):
         grad_rows = None if over_rows is None else torch.empty_like(over_rows)
         grad_columns = None if over_columns is None else torch.empty_like(over_columns)
         second = None
-        for maps, queries, weights in _tiles(q, size):
-            _fill_weights(weights, q, k, over_rows, over_columns, maps, queries, size)
+        for maps, queries, weights in _tiles(q):
+            _fill_weights(weights, q, k, over_rows, over_columns, maps, queries, ctx.size)
             grad_v[maps].baddbmm_(grad_out[maps, :, queries], weights)
             if second is None:
                 second = torch.empty_like(weights).flatten()  # the first tile is the largest
@@ -75,33 +91,15 @@ class _TiledAttention(torch.autograd.Function):
             slopes.mul_(weights)
             grad_q[maps, :, queries] = torch.bmm(k[maps], slopes.transpose(1, 2))
             grad_k[maps].baddbmm_(q[maps, :, queries], slopes)
-            by_axis = slopes.unflatten(-1, (H, W))
+            by_axis = slopes.unflatten(-1, ctx.size)
             if grad_rows is not None:
                 grad_rows[maps, queries] = by_axis.sum(dim=-1)
             if grad_columns is not None:
                 grad_columns[maps, queries] = by_axis.sum(dim=-2)
-        return (
-            *(_channel_last(g, size) for g in (grad_q, grad_k, grad_v)),
-            *(g if g is None else g.view(*size[:4], -1) for g in (grad_rows, grad_columns)),
-        )
+        return None, grad_q, grad_k, grad_v, grad_rows, grad_columns
 
 
-def _channel_major(t: Tensor) -> Tensor:
-    """(B, heads, H, W, d) → contiguous (B · heads, d, HW)."""
-    return t.permute(0, 1, 4, 2, 3).flatten(3).flatten(0, 1).contiguous()
-
-
-def _channel_last(t: Tensor, size: torch.Size) -> Tensor:
-    """(B · heads, d, HW) → (B, heads, H, W, d), a view."""
-    return t.view(*size[:2], -1, *size[2:4]).permute(0, 1, 3, 4, 2)
-
-
-def _by_map(t: Tensor | None) -> Tensor | None:
-    """(B, heads, H, W, n) → contiguous (B · heads, HW, n)."""
-    return t if t is None else t.flatten(2, 3).flatten(0, 1).contiguous()
-
-
-def _tiles(q: Tensor, size: torch.Size) -> Iterator[tuple[slice, slice, Tensor]]:
+def _tiles(q: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
     """Cut the work so that a tile's weights fit the buffer: several small maps at once, or some queries of a large one.
 
     Yields the tile's maps, its queries, and the (maps, queries, HW) view of the buffer for its weights.
@@ -124,7 +122,7 @@ def _fill_weights(weights, q, k, over_rows, over_columns, maps, queries, size) -
     if over_rows is None and over_columns is None:
         torch.bmm(asking, k[maps], out=weights)
     else:
-        by_axis = weights.unflatten(-1, size[2:4])  # (maps, queries, H, W), the same memory
+        by_axis = weights.unflatten(-1, size)  # (maps, queries, H, W), the same memory
         if over_rows is None:
             by_axis.copy_(over_columns[maps, queries, None, :])
         elif over_columns is None:

@@ -83,6 +83,8 @@ class ThreeLayerCNN(nn.Module):
     ):
         super().__init__()
         H, W = image_size
+        if min(H, W) < 4:
+            raise ValueError(f"image_size: expected at least 4 pixels a side, pooled twice, got {(H, W)}")
         layers = []
         for stage, channels in enumerate(widths):
             if stage:

@@ -1,0 +1,10 @@
+import pytest
+import torch
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    """Each test starts from the same random state, whatever ran before it."""
+    torch.manual_seed(0)

@@ -1,0 +1,88 @@
+import pytest
+import torch
+from torch import nn
+
+from aacn_lib.layers import AAConv2d
+from aacn_lib.models import create_model, list_models
+
+
+def count(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def test_the_circulating_network_has_75036_parameters_plus_its_trained_tables():
+    model = create_model("aa_cnn", 100, 32)
+    tables = 2 * (2 * 32 - 1) * 10
+    assert count(model) == 75_036 + tables
+    assert count(create_model("content_cnn", 100, 32)) == 75_036
+    # conv 3→64, BN, conv 64→128, linear, all with bias
+    assert count(create_model("plain_cnn", 100, 32)) == 1_792 + 128 + 73_856 + 12_900
+
+
+def test_three_layer_networks_have_the_named_widths():
+    for name in ("three_conv", "three_aa_conv"):
+        model = create_model(name, 100, 32)
+        norms = [layer.num_features for layer in model.features if isinstance(layer, nn.BatchNorm2d)]
+        assert norms == [64, 128, 192]
+    attention = [layer.feature_size for layer in model.features if isinstance(layer, AAConv2d)]
+    assert attention == [(32, 32), (16, 16), (8, 8)]
+
+
+@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize(("size", "channels"), [((11, 13), 1), (17, 3)])
+def test_every_model_runs_forward_and_backward_and_every_parameter_learns(name, size, channels):
+    model = create_model(name, 7, size, channels)
+    H, W = (size, size) if isinstance(size, int) else size
+    out = model(torch.randn(2, channels, H, W))
+    assert out.shape == (2, 7)
+    out.square().sum().backward()
+    for parameter_name, parameter in model.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert parameter.grad.isfinite().all(), parameter_name
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_model_is_saved_and_loaded(name):
+    model, other = (create_model(name, 7, 11).eval() for _ in range(2))
+    x = torch.randn(2, 3, 11, 11)
+    assert not torch.equal(model(x), other(x))
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(model(x), other(x))
+
+
+def test_the_variants_differ_in_the_second_layer_only():
+    plain, content, relative = (create_model(name, 10, 16) for name in ("plain_cnn", "content_cnn", "aa_cnn"))
+    assert isinstance(plain.mix, nn.Conv2d)
+    assert content.mix.rel_h is None
+    assert relative.mix.rel_h is not None
+    assert count(plain.stem) == count(content.stem) == count(relative.stem)
+    assert count(plain.head) == count(content.head) == count(relative.head)
+
+
+def test_norm_after_adds_what_the_paper_puts_after_an_augmented_convolution():
+    model = create_model("aa_cnn", 10, 16, norm_after=True)
+    assert [type(layer) for layer in model.after] == [nn.BatchNorm2d, nn.ReLU]
+    assert count(model) == count(create_model("aa_cnn", 10, 16)) + 2 * 128
+
+
+def test_list_models_filters():
+    assert list_models("three_*") == ["three_aa_conv", "three_conv"]
+    assert set(list_models()) >= {"plain_cnn", "content_cnn", "aa_cnn"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        (("aacnn", 10, 32), {}, "got 'aacnn'; did you mean 'aa_cnn'"),
+        (("aa_cnn", 0, 32), {}, "num_classes: expected a whole number of at least 1, got 0"),
+        (("aa_cnn", 10, 32, 0), {}, "in_channels: expected a whole number of at least 1, got 0"),
+        (("aa_cnn", 10, (32, 0)), {}, r"image_size: expected an int or \(H, W\), at least 1 each, got \(32, 0\)"),
+        (("aa_cnn", 10, "32"), {}, "image_size: expected an int"),
+        (("aa_cnn", 10, 32), {"heads": 4}, "aa_cnn has no option 'heads'; it has .*'num_heads'"),
+        (("aa_cnn", 10, 32), {"mixing": "magic"}, "mixing: expected one of .* got 'magic'"),
+        (("three_conv", 10, 3), {}, "image_size: expected at least 4 pixels a side"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, options, message):
+    with pytest.raises(ValueError, match=message):
+        create_model(*arguments, **options)
