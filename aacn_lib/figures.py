@@ -129,7 +129,7 @@ def show_matrix(matrix: Tensor, xlabel: str, ylabel: str, title: str | None = No
     if signed:
         high = max(-low, high)
         low = -high
-    cell = min(0.55, 7 / columns, 6 / rows)  # inches
+    cell = min(0.45, 7 / columns, 6 / rows)  # inches
     size = (max(3.2, cell * columns + 1.6), max(2.2, cell * rows + 1.0))
     figure, axis = plt.subplots(figsize=size, layout="constrained")
     drawn = axis.imshow(values.numpy(), cmap=SIGNED if signed else AMOUNTS, vmin=low, vmax=high)
@@ -245,6 +245,7 @@ def _draw_picture(axis, picture) -> None:
     # uint8 keeps its full scale: a dark picture stays dark.
     top = 255 if picture.dtype.kind == "u" else 1
     axis.imshow(picture, cmap="gray", vmin=0, vmax=top)
+    axis.locator_params(integer=True, nbins=4)
 
 
 def _cells(values: Tensor):

@@ -1,0 +1,82 @@
+# The one way to run things: every target makes .venv and installs what it needs by itself.
+# `make help` lists the targets.
+
+PYTHON ?= python3
+VENV := .venv
+LAB_ARGS ?=
+
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+else
+BIN := $(VENV)/bin
+endif
+
+# A stamp is written only after its installation succeeded, so a failed or interrupted one is repeated.
+LAB_STAMP := $(VENV)/.installed-lab
+TEST_STAMP := $(VENV)/.installed-test
+
+# JupyterLab asks about news, looks for updates and lists extensions over the network: the course works without one.
+# news_url=None alone does not silence the question; the settings folder (overrides.json) does, and writes nothing.
+LAB_OFFLINE := --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate \
+	--LabApp.extension_manager=readonly "--LabApp.app_settings_dir=$(CURDIR)/scripts/lab_settings"
+
+# The printed address leads to the lesson too, for those whose browser is on another machine.
+LAB_START := notebooks/00_start_here.ipynb --LabApp.default_url=/lab/tree/00_start_here.ipynb
+
+# Jupyter refuses to run as root unless told so (containers, some cloud machines).
+AS_ROOT := $(shell [ "$$(id -u 2>/dev/null)" = 0 ] && echo --allow-root)
+
+.DEFAULT_GOAL := help
+.PHONY: help lab test notebooks
+# Recipes share .venv: two of them at once (make -j) would write into it together.
+.NOTPARALLEL:
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+lab: $(LAB_STAMP) ## open the course in JupyterLab (LAB_ARGS="--no-browser" passes options)
+	$(BIN)/jupyter lab $(LAB_START) $(AS_ROOT) $(LAB_OFFLINE) $(LAB_ARGS)
+
+test: $(TEST_STAMP) ## lint, unit tests, exercise checks, browser test, every notebook
+	@echo "== lint"
+	@$(BIN)/ruff check . || { echo "FAILED: ruff check"; exit 1; }
+	@$(BIN)/ruff format --check . || { echo "FAILED: ruff format --check (ruff format . repairs it)"; exit 1; }
+	@echo "== tests"
+	@$(BIN)/python -m pytest tests --durations=10 || { echo "FAILED: pytest tests"; exit 1; }
+	@echo "== notebooks"
+	@$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=120 --durations=20 notebooks \
+		|| { echo "FAILED: notebooks under nbval"; exit 1; }
+
+notebooks: $(TEST_STAMP) ## execute the lessons in place (NAMES="00 04" for some)
+	$(BIN)/python scripts/run_notebooks.py $(NAMES)
+
+# make_venv NAME EXTRAS: one installer at a time; mkdir is the lock, because it exists everywhere and is atomic.
+define make_venv
+	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "$(PYTHON) was not found: make PYTHON=/path/to/python3.11 …"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V 2>&1): make PYTHON=/path/to/python3.11 …"; exit 1; }
+	@mkdir -p $(VENV)
+	@if ! mkdir $(VENV)/.lock 2>/dev/null; then \
+		sleep 1; owner=$$(cat $(VENV)/.lock/pid 2>/dev/null); \
+		if [ -n "$$owner" ] && kill -0 "$$owner" 2>/dev/null; then \
+			echo "another make (process $$owner) is installing into $(VENV): try again when it is done"; exit 1; \
+		fi; \
+	fi; \
+	mkdir -p $(VENV)/.lock; echo $$$$ > $(VENV)/.lock/pid; \
+	trap 'rm -rf $(VENV)/.lock' EXIT; trap 'exit 130' INT TERM; \
+	if [ -f $(LAB_STAMP) ] || [ -f $(TEST_STAMP) ]; then echo "updating $(VENV)"; \
+	else echo "first time: installing about 5 GB, one to three minutes"; fi; \
+	{ [ -x $(BIN)/python ] && $(BIN)/python -m pip --version >/dev/null 2>&1; } || $(PYTHON) -m venv $(VENV) || exit 1; \
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[$(2)]' \
+		|| { echo "FAILED: the installation; run the same command again to continue"; exit 1; }; \
+	touch $(1)
+endef
+
+$(LAB_STAMP): pyproject.toml
+	$(call make_venv,$@,lab)
+
+# What the tests need contains what the lab needs.
+$(TEST_STAMP): pyproject.toml
+	$(call make_venv,$@ $(LAB_STAMP),lab$(comma)test)
+
+comma := ,

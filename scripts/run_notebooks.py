@@ -1,0 +1,159 @@
+"""Execute lessons in place: `python scripts/run_notebooks.py [00 04 …]`, all of them without arguments.
+
+Refreshes the Colab badge and the bootstrap cell from the Repository address in pyproject.toml, gives the cells
+deterministic ids, runs each lesson in a fresh kernel and writes it only if every cell succeeded.
+"""
+
+import argparse
+import hashlib
+import os
+import re
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = ROOT / "notebooks"
+CELL_TIMEOUT = 600  # seconds; generous, because AACN_PROFILE=full runs through here as well
+BADGE = re.compile(r"\[!\[[^\]]*\]\([^)]*\)\]\(https://colab\.research\.google\.com/[^)]*\)")
+
+
+def repository_address() -> str:
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        return tomllib.load(file)["project"]["urls"]["Repository"].rstrip("/")
+
+
+def badge(notebook_name: str, address: str) -> str:
+    """The Colab badge, the only remote picture a lesson may hold. Colab opens github.com/OWNER/REPOSITORY/blob/…."""
+    path = address.removeprefix("https://github.com/")
+    image = "https://colab.research.google.com/assets/colab-badge.svg"
+    target = f"https://colab.research.google.com/github/{path}/blob/main/notebooks/{notebook_name}"
+    return f"[![Open in Colab]({image})]({target})"
+
+
+def bootstrap(address: str) -> str:
+    """The bootstrap cell. It installs the library alone: what it needs, Colab has, and its torch stays untouched."""
+    return f"""\
+import importlib.util
+import subprocess
+import sys
+
+if importlib.util.find_spec("aacn_lib") is None:  # on Colab; a local installation has it already
+    library = "git+{address}"
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", library], check=True)"""
+
+
+def refresh(notebook: dict, name: str, address: str) -> None:
+    """Write badge, bootstrap cell, cell ids and kernel name into the notebook, in place."""
+    notebook["metadata"] = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    notebook["nbformat"], notebook["nbformat_minor"] = 4, 5
+    for position, cell in enumerate(notebook["cells"]):
+        # From the position alone: an edit of one cell does not change the ids of others in a diff.
+        cell["id"] = hashlib.sha256(f"{name}/{position}".encode()).hexdigest()[:8]
+        tags = cell["metadata"].get("tags", [])
+        cell["metadata"] = {"tags": tags} if tags else {}
+        if "bootstrap" in tags:
+            cell["source"] = bootstrap(address)
+    first = notebook["cells"][0]
+    title, *rest = first["source"].split("\n", 1)
+    body = BADGE.sub("", rest[0] if rest else "").strip("\n")
+    first["source"] = f"{title}\n\n{badge(name, address)}\n\n{body}".rstrip()
+
+
+def clean(notebook: dict) -> None:
+    """Remove from an executed notebook what differs from run to run without meaning: times, progress, widget state."""
+    notebook["metadata"].pop("widgets", None)
+    notebook["metadata"]["language_info"] = {"name": "python"}
+    for cell in notebook["cells"]:
+        tags = cell["metadata"].get("tags", [])
+        cell["metadata"] = {"tags": tags} if tags else {}
+        if cell["cell_type"] == "code":
+            cell["outputs"] = [out for out in map(_clean_output, cell["outputs"]) if out is not None]
+
+
+def _clean_output(output: dict) -> dict | None:
+    if output["output_type"] == "stream":
+        # What a terminal would show: the text after the last carriage return of each line.
+        lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in output["text"].split("\n")]
+        output["text"] = "\n".join(lines)
+        return output if output["text"].strip() else None
+    if "data" in output:
+        if "application/vnd.jupyter.widget-view+json" in output["data"]:
+            return None  # without its state a stored widget shows an error; it appears when its cell is run
+        output.get("metadata", {}).pop("needs_background", None)
+    return output
+
+
+def execute(path: Path, address: str) -> float:
+    """Run one lesson and write it back; the seconds it took. The file stays as it was if a cell fails."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(path, as_version=4)
+    refresh(notebook, path.name, address)
+    start = time.perf_counter()
+    client = NotebookClient(
+        notebook,
+        timeout=CELL_TIMEOUT,
+        kernel_name="python3",
+        record_timing=False,
+        resources={"metadata": {"path": str(path.parent)}},
+    )
+    client.execute()
+    seconds = time.perf_counter() - start
+    clean(notebook)
+    nbformat.validate(notebook)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8", newline="\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return seconds
+
+
+def choose(names: list[str], folder: Path) -> list[Path]:
+    """The lessons whose file name starts with one of `names` (paths work too); all without names."""
+    every = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    if not names:
+        return every
+    chosen = []
+    for name in names:
+        path = Path(name)
+        found = [path] if path.suffix == ".ipynb" and path.exists() else [p for p in every if p.name.startswith(name)]
+        if not found:
+            raise ValueError(f"no lesson begins with {name!r}; there are {', '.join(p.stem for p in every) or 'none'}")
+        chosen += found
+    return list(dict.fromkeys(chosen))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help="lessons, such as 00 or 04_relative_positions; all without any")
+    try:
+        paths = choose(parser.parse_args(arguments).names, NOTEBOOKS)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+    os.environ["AACN_PROGRESS"] = "0"  # no progress bars in stored outputs
+    failed = []
+    for path in paths:
+        print(f"{path.name:45}", end=" ", flush=True)
+        try:
+            print(f"{execute(path, repository_address()):6.1f} s", flush=True)
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+            failed.append(path.name)
+            print(f"FAILED, left as it was\n{error}", flush=True)
+    if failed:
+        print(f"FAILED: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
