@@ -6,7 +6,8 @@ The geometry makes looking far *necessary*. A network of two 3×3 convolutions s
 * No 5×5 window touches both marks: a window centred at p touches a mark centred at a only if |p − a| ≤ 2 + 1 along both
   axes, so two marks can share a window only if their centres are at most 6 apart. They are at least 7 apart.
 * No window that touches a mark reaches the zero padding outside the picture: such a window lies within 3 + 2 = 5 pixels
-  of the mark's centre, and every centre has at least 5 pixels on each side of it.
+  of the mark's centre, and every centre has at least 5 pixels on each side of it. What the padding changes is the same
+  background in all four directions.
 * So the four directions hold the same windows in other places. Global average pooling forgets places: to this network
   the four directions are the same picture, whatever its weights.
 """
@@ -40,7 +41,7 @@ def receptive_field(layers: Iterable[tuple[int, int]]) -> int:
     """The side of the square of input pixels that one output of stacked convolutions depends on.
 
     `layers` holds (kernel_size, stride) pairs, first layer first: `receptive_field([(3, 1), (3, 1)])` is 5.
-    Each layer adds its kernel minus one, in steps as wide as all the strides before it.
+    Each layer adds its kernel minus one, times the product of all the strides before it.
     """
     size, step = 1, 1
     for kernel_size, stride in layers:

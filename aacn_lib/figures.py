@@ -109,14 +109,29 @@ def plot_curves(
     plt.show()
 
 
-def show_matrix(matrix: Tensor, xlabel: str, ylabel: str, title: str | None = None, numbers: bool = True) -> None:
+def show_matrix(
+    matrix: Tensor,
+    xlabel: str,
+    ylabel: str,
+    title: str | None = None,
+    numbers: bool = True,
+    *,
+    xticks: Sequence[str] | None = None,
+    yticks: Sequence[str] | None = None,
+    limits: tuple[float, float] | None = None,
+) -> None:
     """Draw a matrix as coloured cells, with the number in each cell as long as there are at most 400 of them.
 
     matrix: (rows, columns). All of one sign: dark to bright; both signs: blue to red, white at zero.
+    xticks, yticks: names of the columns and rows in place of their numbers. limits: the smallest and largest value of
+    the colour scale, so that two matrices can share one; without it those of the matrix.
     """
     matrix = torch.as_tensor(matrix).detach().cpu()
     if matrix.ndim != 2 or matrix.numel() == 0:
         raise ValueError(f"matrix must be (rows, columns) and not empty, got {tuple(matrix.shape)}")
+    for name, ticks, count in (("xticks", xticks, matrix.shape[1]), ("yticks", yticks, matrix.shape[0])):
+        if ticks is not None and len(ticks) != count:
+            raise ValueError(f"{name} must hold {count} names for a matrix {tuple(matrix.shape)}, got {len(ticks)}")
 
     import matplotlib.pyplot as plt
     from matplotlib.ticker import MaxNLocator
@@ -124,7 +139,7 @@ def show_matrix(matrix: Tensor, xlabel: str, ylabel: str, title: str | None = No
     rows, columns = matrix.shape
     whole = not matrix.is_floating_point()
     values = matrix.double()
-    low, high = values.min().item(), values.max().item()
+    low, high = limits if limits is not None else (values.min().item(), values.max().item())
     signed = low < 0 < high
     if signed:
         high = max(-low, high)
@@ -143,6 +158,10 @@ def show_matrix(matrix: Tensor, xlabel: str, ylabel: str, title: str | None = No
             axis.text(column, row, text, ha="center", va="center", fontsize=size, color="black" if bright else "white")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axis.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if xticks is not None:
+        axis.set_xticks(range(columns), xticks)
+    if yticks is not None:
+        axis.set_yticks(range(rows), yticks)
     axis.set(xlabel=xlabel, ylabel=ylabel)
     if title is not None:
         axis.set_title(title, fontsize=10)

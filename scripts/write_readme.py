@@ -1,7 +1,7 @@
 """Write the parts of README.md that come from elsewhere: results from run records, the picture from lesson 04.
 
-`python scripts/write_readme.py` rewrites what stands between `<!-- NAME begin -->` and `<!-- NAME end -->`. A test fails
-while README.md and the records differ.
+`python scripts/write_readme.py` rewrites what stands between `<!-- NAME begin -->` and `<!-- NAME end -->`. A test
+fails while README.md and the records differ.
 """
 
 import base64

@@ -190,6 +190,29 @@ def test_matrix_without_numbers(shown, shape, numbers):
     assert not pictures_drawn(shown[0])[0].texts
 
 
+def test_matrix_names_its_columns_and_rows(shown):
+    figures.show_matrix(torch.rand(2, 3), "direction", "head", xticks=["right", "left", "down"], yticks=("a", "b"))
+    axis = pictures_drawn(shown[0])[0]
+    assert [(x, text.get_text()) for x, text in zip(axis.get_xticks(), axis.get_xticklabels(), strict=True)] == [
+        (0, "right"),
+        (1, "left"),
+        (2, "down"),
+    ]
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["a", "b"]
+
+
+def test_matrices_can_share_a_colour_scale(shown):
+    figures.show_matrix(torch.tensor([[1.0, 2.0]]), "x", "y", limits=(0, 8))
+    assert pictures_drawn(shown[0])[0].images[0].get_clim() == (0, 8)
+
+
+@pytest.mark.parametrize("names", [{"xticks": ["a", "b"]}, {"yticks": ["a", "b", "c"]}])
+def test_matrix_refuses_a_wrong_number_of_names(shown, names):
+    with pytest.raises(ValueError, match=f"{next(iter(names))} must hold . names"):
+        figures.show_matrix(torch.zeros(2, 3), "x", "y", **names)
+    assert not shown
+
+
 @pytest.mark.parametrize("shape", [(5,), (2, 3, 5), (0, 3)])
 def test_matrix_refuses(shown, shape):
     with pytest.raises(ValueError, match="matrix must be"):

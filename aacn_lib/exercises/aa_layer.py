@@ -137,7 +137,11 @@ def check_layer(answer: object, generator: torch.Generator) -> None:
         )
         _check_parts(layer, reference)
         layer.load_state_dict(reference.state_dict())
-        out = call(layer, x)
+        try:
+            out = call(layer, x)
+        except (RuntimeError, ValueError):  # relative_logits raises the latter where the tables do not fit the queries
+            _explain_crash(layer, reference)
+            raise
         _check_shape(out, reference, x)
         cases.append((reference, layer, x, out.detach()))
     right = [reference(x).detach() for reference, _, x, _ in cases]
@@ -229,6 +233,25 @@ def _check_parts(layer: object, reference: AAConv2d) -> None:
                 f"{reference.kernel_size}, depth_k {reference.depth_k}, depth_v {reference.depth_v}, "
                 f"{reference.num_heads} heads and feature_size {reference.feature_size}"
             )
+
+
+def _explain_crash(layer: nn.Module, reference: AAConv2d) -> None:
+    """Raise `Wrong` if stride or padding is why the branches do not fit together; else return."""
+    conv, qkv = layer.conv, layer.qkv
+    if not (isinstance(conv, nn.Conv2d) and isinstance(qkv, nn.Conv2d)):
+        return
+    if conv.stride != qkv.stride:
+        raise Wrong(
+            f"conv has stride {conv.stride[0]} and qkv has stride {qkv.stride[0]}: both branches must shrink the map "
+            "alike, or their outputs cannot be put side by side"
+        )
+    if conv.padding != reference.conv.padding:
+        raise Wrong(
+            f"conv has padding {conv.padding[0]} with kernel_size {reference.kernel_size}: kernel_size // 2 keeps the "
+            "size of the map for every odd kernel"
+        )
+    if conv.stride != reference.conv.stride:
+        raise Wrong(f"conv and qkv have stride {conv.stride[0]}, expected {reference.stride}")
 
 
 def _check_shape(out: object, reference: AAConv2d, x: Tensor) -> None:

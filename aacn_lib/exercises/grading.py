@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from aacn_lib.exercises.compare import difference
-from aacn_lib.exercises.learner_errors import describe_error
+from aacn_lib.exercises.learner_errors import describe_error, is_placeholder
 
 MIN_CASES = 4
 
@@ -188,11 +188,13 @@ def grade_answer(exercise: Exercise, answer: object, seed: int | None = None) ->
             if has_blank(answer):
                 raise NotAttempted
             exercise.judge(answer, generator)
-        except (NotAttempted, NotImplementedError):
+        except NotAttempted:
             return Verdict("not attempted", "not attempted yet")
         except Wrong as wrong:
             return Verdict("wrong", _one_line(wrong))
         except Exception as error:
+            if is_placeholder(error):
+                return Verdict("not attempted", "not attempted yet")
             if isinstance(error, TypeError | AttributeError) and "ellipsis" in str(error):
                 return Verdict("not attempted", "not attempted yet (a blank ... is left)")
             return Verdict("wrong", describe_error(error))
@@ -298,7 +300,7 @@ def _describe(value: object) -> str:
     if isinstance(value, Tensor | np.ndarray):
         return f"shape {tuple(value.shape)}"
     text = repr(value)
-    return text if len(text) <= 40 else _kind(value)
+    return text if len(text) <= 80 else _kind(value)
 
 
 def _name(function: Callable) -> str:

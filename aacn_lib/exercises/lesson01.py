@@ -51,14 +51,20 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
 
 
 def _draw_predictions(generator: torch.Generator) -> list[tuple]:
-    """An odd number of pictures of which some, but not all, are classified correctly: no two mistakes coincide."""
+    """An odd number of pictures of which some, but not all, are classified correctly: no two mistakes coincide.
+
+    The largest logit of all lies in the first row, and its class is a right answer: an argmax over the whole table
+    then names a class that is right now and then, which no whole division does.
+    """
     cases = []
     for _ in range(5):
         count, classes = *primes(generator, 1, 11, 29), *primes(generator, 1, 5, 7)
         logits = torch.randn(count, classes, generator=generator)
+        top = int(torch.randint(classes, (), generator=generator))
+        logits[0, top] = logits.max() + 1
         labels = logits.argmax(dim=1)
         missed = int(torch.randint(2, count // 2, (), generator=generator))
-        chosen = torch.randperm(count, generator=generator)[:missed]
+        chosen = 1 + torch.randperm(count - 1, generator=generator)[:missed]
         labels[chosen] = (labels[chosen] + 1) % classes
         cases.append((logits, labels))
     return cases
@@ -74,7 +80,10 @@ function_exercise(
         ),
         "that is a percentage: the share lies between 0 and 1": lambda logits, labels: 100 * accuracy(logits, labels),
         "that is the share of mistakes, one minus the accuracy": lambda logits, labels: 1 - accuracy(logits, labels),
-        "the division lost its fraction: // rounds down to a whole number, use /": lambda logits, labels: (
+        "argmax without dim=1 looks through the whole table and finds one place in it: give it dim=1": (
+            lambda logits, labels: (logits.argmax() == labels).float().mean().item()
+        ),
+        "always 0: was the division `//`, or is no choice compared with its own label?": lambda logits, labels: (
             (logits.argmax(dim=1) == labels).sum().item() // len(labels)
         ),
         "argmin chooses the class the network believes in least": lambda logits, labels: (
@@ -138,6 +147,9 @@ function_exercise(
         ),
         "a layer's stride spreads the layers after it, not the layer itself: grow first, then multiply the step": (
             lambda layers: _walk(layers, 1, lambda k, s: (k - 1) * s, _product)
+        ),
+        "a layer's stride spreads the layers after it, not the layer itself: keep the product of the strides so far": (
+            lambda layers: 1 + sum((k - 1) * s for k, s in layers)
         ),
         "the strides of all earlier layers multiply: only the last of them was used": lambda layers: _walk(
             layers, 1, lambda k, s: k - 1, lambda step, s: s

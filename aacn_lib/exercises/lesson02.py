@@ -86,6 +86,14 @@ def _last_stride_only(layers: list) -> int:
     return size
 
 
+def _step_with_dilation(layers: list) -> int:
+    size, step = 1, 1
+    for kernel_size, stride, dilation in layers:
+        size += (kernel_size - 1) * dilation * step
+        step *= stride * dilation
+    return size
+
+
 def _draw_stacks(generator: torch.Generator) -> list[tuple]:
     def draw(high: int, count: int) -> list[int]:
         return torch.randint(0, high, (count,), generator=generator).tolist()
@@ -127,6 +135,7 @@ function_exercise(
         "only the stride of the layer just before is used: the strides of all layers before it multiply": (
             _last_stride_only
         ),
+        "the dilation widens its own layer only: the step takes the strides alone": _step_with_dilation,
     },
 )
 
@@ -155,6 +164,9 @@ function_exercise(
     mistakes={
         "that is the first distance at which no window touches both: the last one at which a window does is 1 less": (
             lambda r, a, b: farthest_shared(r, a, b) + 1
+        ),
+        "right for odd windows only: a window of r pixels reaches from pixel 0 to pixel r - 1": lambda r, a, b: (
+            2 * (r // 2) + a // 2 + b // 2
         ),
         "one too small: a window of r pixels reaches from pixel 0 to pixel r - 1, and a mark still touches it with its "
         "outermost pixel": lambda r, a, b: farthest_shared(r, a, b) - 1,
@@ -271,8 +283,8 @@ def _reject_leaks(a: tuple[int, int], b: tuple[int, int], size: int, window: int
             where = "window // 2 is not enough: " if margin >= window // 2 else ""
             raise Wrong(
                 f"for size={size}, window={window}: a mark lies {margin} pixel(s) from the border; "
-                f"{where}a window that holds the mark must not reach the padding, nor hold a pixel that the "
-                f"padding has changed: at least window - 1 = {window - 1}"
+                f"{where}the centre of a window that holds the mark is up to window // 2 away, and the window "
+                f"reaches window // 2 further: at least window - 1 = {window - 1}"
             )
 
 

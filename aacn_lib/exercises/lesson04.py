@@ -1,10 +1,12 @@
 """Checks of lesson 04, relative positions: index, tables, the logits of a row and of an image, a trained layer."""
 
+import dataclasses
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aacn_lib.exercises.grading import NotAttempted, Wrong, call, free_exercise, function_exercise, primes
+from aacn_lib.exercises.grading import REGISTRY, NotAttempted, Wrong, call, free_exercise, function_exercise, primes
 from aacn_lib.relative import axis_logits, relative_index, relative_logits_definition
 
 # --- 04.relative_index
@@ -71,6 +73,17 @@ function_exercise(
         ),
     },
 )
+_counts = REGISTRY["04.position_parameters"]
+
+
+def _whole_counts(answer: object, generator: torch.Generator) -> None:
+    _counts.judge(answer, generator)
+    count = call(answer, 5, 7, 2, 16)
+    if isinstance(count, float):
+        raise Wrong(f"the number is right, but {count} is a float: a count is an int; divide by `//` instead of `/`")
+
+
+REGISTRY["04.position_parameters"] = dataclasses.replace(_counts, judge=_whole_counts)
 
 
 # --- 04.row_logits
@@ -118,6 +131,9 @@ function_exercise(
         "after they were added to the content logits": lambda q, table: axis_logits(q, table) / q.shape[2] ** 0.5,
         "the heads were added up: heads share the table, but each head has logits of its own": (
             lambda q, table: axis_logits(q, table).sum(0)
+        ),
+        "every head got the same logits, the sum over the heads: heads share the table, not the logits": (
+            lambda q, table: axis_logits(q, table).sum(0, keepdim=True).expand(len(q), -1, -1)
         ),
     },
     gradients=True,
@@ -199,6 +215,10 @@ def _column_major(q: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
     return image_logits(q.transpose(1, 2), rel_w, rel_h)  # the picture on its side: pixel number x·H + y
 
 
+def _keys_column_major(q: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
+    return image_logits(q, rel_h, rel_w).unflatten(2, q.shape[1:3]).transpose(2, 3).flatten(2)
+
+
 def _axes_swapped(q: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
     _, H, W, _ = q.shape
     y, x = rel_w[relative_index(H)], rel_h[relative_index(W)]  # (H, H, d), (W, W, d)
@@ -220,6 +240,8 @@ function_exercise(
         ),
         "pixels are numbered column by column: pixel (y, x) is number y·W + x, row after row; on a square picture you "
         "would not have noticed": _column_major,
+        "keys are numbered column by column, queries row by row: were the two inserted axes exchanged? The key's row "
+        "comes before its column": _keys_column_major,
         "the logits are divided by the square root of d: the position logits are wanted unscaled": (
             lambda q, h, w: image_logits(q, h, w) / q.shape[3] ** 0.5
         ),
@@ -261,9 +283,9 @@ def _(answer: object, generator: torch.Generator) -> None:
         _check_repeatable(layer, q, out)
         _check_shapes(layer, H, W, d)  # again: tables made in the first call
         _check_parameters(layer)
+        _check_scale(answer)  # before the logits: those of tables near zero look like any others divided by something
         _check_logits(layer, q, out)
         _check_gradients(layer, out)
-    _check_scale(answer)
 
 
 def _check_repeatable(layer: nn.Module, q: Tensor, out: object) -> None:

@@ -1,11 +1,30 @@
 """Checks of lesson 05, attention-augmented convolution: depths, parameters, merged heads, the whole layer."""
 
+import dataclasses
+import math
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from aacn_lib.exercises.aa_layer import check_layer
-from aacn_lib.exercises.grading import free_exercise, function_exercise, primes, value_exercise
+from aacn_lib.exercises.grading import REGISTRY, Wrong, free_exercise, function_exercise, primes, value_exercise
 from aacn_lib.layers import merge_heads
+
+
+def _want_whole_numbers(name: str, cases: Callable[[torch.Generator], list[tuple]]) -> None:
+    """Let the check of a registered function refuse 12.0 where 12 is right: channels and parameters are counted."""
+    exercise = REGISTRY[name]
+
+    def judge(answer: object, generator: torch.Generator) -> None:
+        exercise.judge(answer, generator)
+        for case in cases(generator):
+            result = answer(*case)
+            if any(isinstance(part, float) for part in (result if isinstance(result, tuple | list) else [result])):
+                raise Wrong(f"the value is right, but {result} is no whole number to Python: divide with //, or round")
+
+    REGISTRY[name] = dataclasses.replace(exercise, judge=judge)
+
 
 # --- 05.paper_depths: F_out = 512, 8 heads, "κ = 2υ = 0.2", at least 20 key channels a head
 
@@ -20,6 +39,9 @@ value_exercise(
         "the floor of 20 a head is for keys; values have none, so d_v stays at the nearest multiple of 8": (160, 160),
         "d_v is not a multiple of 8: it is divided among the heads, so round to the nearest multiple": (160, 51),
         "51.2 channels are 6.4 a head, and the nearest whole number of those is 6, not 7": (160, 56),
+        "these are the plain shares, rounded down: make each a multiple of 8, and then see to the floor of the keys": (
+            (102, 51)
+        ),
         "these are bare products: channels are whole numbers, multiples of 8, and keys have a floor": (102.4, 51.2),
         "the order is (d_k, d_v), keys first": (48, 160),
         "that is the number of channels of one head: d_k and d_v count all heads together": (20, 6),
@@ -69,6 +91,9 @@ function_exercise(
         "rounded down: the nearest multiple of num_heads is wanted, which may lie above": (
             lambda c, k, v, n: (n * max(20, int(k * c / n)), n * max(1, int(v * c / n)))
         ),
+        "rounded up: the nearest multiple of num_heads is wanted, which may lie below": (
+            lambda c, k, v, n: (n * max(20, math.ceil(k * c / n)), n * math.ceil(v * c / n))
+        ),
         "a head may be left without a value channel: depth_v is at least one channel a head": (
             lambda c, k, v, n: (n * max(20, round(k * c / n)), n * round(v * c / n))
         ),
@@ -76,11 +101,15 @@ function_exercise(
             lambda c, k, v, n: (max(20, round(k * c / n)), _one(v * c / n))
         ),
         "the order is (depth_k, depth_v), keys first": lambda c, k, v, n: depths(c, k, v, n)[::-1],
+        "depth_k was computed from 2 · value_ratio: κ = 2υ is the paper's choice of numbers, not a rule": (
+            lambda c, k, v, n: (n * max(20, round(2 * v * c / n)), depths(c, k, v, n)[1])
+        ),
         "the value ratio was taken as a share of depth_k: both ratios are shares of out_channels": (
             lambda c, k, v, n: (depths(c, k, v, n)[0], n * _one(v * depths(c, k, v, n)[0] / n))
         ),
     },
 )
+_want_whole_numbers("05.depths", _draw_ratios)
 
 
 # --- 05.parameters
@@ -131,6 +160,13 @@ function_exercise(
         "the tables have 2·height - 1 and 2·width - 1 rows: distance 0 occurs once an axis": (
             _off_by(lambda c, o, s, k, v, n, h, w: 2 * (k // n))
         ),
+        "one table for rows and columns together was counted, of (2·height - 1) · (2·width - 1) rows: there are two, "
+        "so their rows are added": (
+            _off_by(lambda c, o, s, k, v, n, h, w: ((2 * h - 1) * (2 * w - 1) - (2 * h + 2 * w - 2)) * (k // n))
+        ),
+        "a kernel has kernel_size² weights for each input channel: the square is missing": (
+            _off_by(lambda c, o, s, k, v, n, h, w: c * (s - s * s) * (o - v))
+        ),
         "a row of the tables holds depth_k / num_heads numbers; looks as if depth_v was divided instead": (
             _off_by(lambda c, o, s, k, v, n, h, w: (2 * h + 2 * w - 2) * (v // n - k // n))
         ),
@@ -156,6 +192,7 @@ function_exercise(
         ),
     },
 )
+_want_whole_numbers("05.parameters", _draw_layers)
 
 
 # --- 05.merge_heads

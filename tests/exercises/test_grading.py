@@ -109,6 +109,10 @@ def not_implemented(q, k, scale):
     raise NotImplementedError
 
 
+def mean_of_truth_values(q, k, scale):
+    return (q.sum() == k.sum()).mean()  # torch raises a NotImplementedError of its own
+
+
 def without_gradient(q, k, scale):
     return weigh(q.detach(), k, scale)
 
@@ -173,6 +177,9 @@ def test_blanks_are_not_attempted(name, answer):
         ("99.weigh", forgets_return, "forgets_return returned None: is the `return` missing?"),
         ("99.weigh", crashes, "return q @ k  # the transpose is missing)"),
         ("99.weigh", crashes, "cannot be multiplied"),
+        ("99.weigh", mean_of_truth_values, "raised NotImplementedError: mean(): could not infer output dtype"),
+        ("99.weigh", mean_of_truth_values, "return (q.sum() == k.sum()).mean()"),
+        ("99.double", nn.Module, "raised NotImplementedError: Module [Module] is missing"),
         ("99.weigh", without_gradient, "no gradient reaches `q`"),
         ("99.weigh", wrong_gradient, "the gradient of `q` is not"),
         ("99.weigh", torch.ones(3), "expected a function, got a Tensor"),

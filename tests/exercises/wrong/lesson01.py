@@ -64,7 +64,15 @@ WRONG = {
         "error rate": (_ACCURACY.format("return (logits.argmax(1) != labels).float().mean()"), "share of mistakes"),
         "whole division": (
             _ACCURACY.format("return (logits.argmax(1) == labels).sum() // len(labels)"),
-            "lost its fraction",
+            "was the division `//`",
+        ),
+        "argmax of the whole table": (
+            _ACCURACY.format("return (torch.argmax(logits) == labels).sum() / len(labels)"),
+            "give it dim=1",
+        ),
+        "mean of truth values": (
+            _ACCURACY.format("return (logits.argmax(dim=1) == labels).mean()"),
+            "raised NotImplementedError",
         ),
         "divided by classes": (
             _ACCURACY.format("return (logits.argmax(1) == labels).sum() / logits.shape[1]"),
@@ -87,6 +95,7 @@ WRONG = {
         ),
         "no strides": (_field("size += kernel_size - 1"), "strides are ignored"),
         "stride too early": (_field("step *= stride; size += (kernel_size - 1) * step"), "grow first"),
+        "own stride only": (_field("size += (kernel_size - 1) * stride"), "product of the strides so far"),
         "last stride only": (_field("size += (kernel_size - 1) * step; step = stride"), "only the last of them"),
         "strides added": (_field("size += (kernel_size - 1) * step; step += stride - 1"), "add up here"),
         "starts at zero": (_field("size += (kernel_size - 1) * step; step *= stride", start=0), "start from 1"),

@@ -81,6 +81,16 @@ WRONG = {
             "    return size",
             "multiplied",
         ),
+        "dilation in the step": (
+            "def dilated_field(layers):\n"
+            "    size, step = 1, 1\n"
+            "    for kernel, stride, dilation in layers:\n"
+            "        step *= dilation\n"
+            "        size += (kernel - 1) * step\n"
+            "        step *= stride\n"
+            "    return size",
+            "the step takes the strides alone",
+        ),
         "dilation is a gap": (
             "def dilated_field(layers):\n"
             "    size, step = 1, 1\n"
@@ -104,6 +114,12 @@ WRONG = {
         "whole widths": (
             "def farthest_shared(window, width_a, width_b):\n    return window + width_a + width_b - 2",
             "whole widths are added",
+        ),
+        "odd windows only": (
+            "def farthest_shared(window, width_a, width_b):\n"
+            "    half = window // 2\n"
+            "    return half + width_a // 2 + half + width_b // 2",
+            "right for odd windows only",
         ),
         "equal widths": (
             "def farthest_shared(window, width_a, width_b):\n    return window + width_a - 2",

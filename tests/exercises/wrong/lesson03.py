@@ -141,7 +141,71 @@ WRONG = {
             _places(_ALL_PIXELS, "torch.allclose(layer(shuffled(x)), layer(x), atol=1e-5)"),
             "(invariance)",
         ),
-        "exactly equal": (_places(_ALL_PIXELS, "torch.equal(layer(shuffled(x)), shuffled(layer(x)))"), "not exactly"),
+        "a new order for the output": (
+            _places("t.flatten(2)[..., torch.randperm(H * W)].unflatten(2, t.shape[2:])"),
+            "a new order is drawn for the output",
+        ),
+        "a new order, output first": (
+            "def ignores_places(layer, x):\n"
+            "    def shuffled(t):\n"
+            "        order = torch.randperm(t[0, 0].numel())\n"
+            "        return t.flatten(2)[:, :, order].reshape(t.shape)\n"
+            "    right = shuffled(layer(x))\n"
+            "    return torch.allclose(right, layer(shuffled(x)), atol=1e-5)",
+            "a new order is drawn for the output",
+        ),
+        "a new order, not from randperm": (
+            _places("t.flatten(2)[..., torch.rand(H * W).argsort()].unflatten(2, t.shape[2:])"),
+            "Or was a new order drawn for the output? Use one order for both",
+        ),
+        "exactly equal": (
+            _places(_ALL_PIXELS, "torch.equal(layer(shuffled(x)), shuffled(layer(x)))"),
+            "compares too strictly",
+        ),
+        "all equal": (
+            _places(_ALL_PIXELS, "(layer(shuffled(x)) == shuffled(layer(x))).all().item()"),
+            "compares too strictly",
+        ),
+        "default tolerance": (
+            _places(_ALL_PIXELS, "torch.allclose(layer(shuffled(x)), shuffled(layer(x)))"),
+            "compares too strictly",
+        ),
+        "tolerance 1": (
+            _places(_ALL_PIXELS, "torch.allclose(layer(shuffled(x)), shuffled(layer(x)), atol=1.0)"),
+            "compares too loosely",
+        ),
+        "tolerance 0.1": (
+            _places(_ALL_PIXELS, "torch.allclose(layer(shuffled(x)), shuffled(layer(x)), atol=0.1)"),
+            "compares too loosely",
+        ),
+        "tolerance 0.01": (
+            _places(_ALL_PIXELS, "torch.allclose(layer(shuffled(x)), shuffled(layer(x)), atol=0.01)"),
+            "compares too loosely",
+        ),
+        "no tolerance at all": (
+            _places(_ALL_PIXELS, "torch.allclose(layer(shuffled(x)), shuffled(layer(x)), atol=1e3)"),
+            "with a small tolerance",
+        ),
+        "an order a channel": (
+            "def ignores_places(layer, x):\n"
+            "    B, C, H, W = x.shape\n"
+            "    order = torch.stack([torch.randperm(H * W) for _ in range(C)]).expand(B, C, H * W)\n"
+            "    def shuffled(t):\n"
+            "        return t.flatten(2).gather(2, order).unflatten(2, (H, W))\n"
+            "    return torch.allclose(layer(shuffled(x)), shuffled(layer(x)), atol=1e-5)",
+            "one for all channels",
+        ),
+        "pixels of all pictures": (
+            "def ignores_places(layer, x):\n"
+            "    B, C, H, W = x.shape\n"
+            "    order = torch.randperm(B * H * W)\n"
+            "    def shuffled(t):\n"
+            "        return t.transpose(0, 1).flatten(1)[:, order].reshape(C, B, H, W).transpose(0, 1)\n"
+            "    return torch.allclose(layer(shuffled(x)), shuffled(layer(x)), atol=1e-5)",
+            "each picture by itself",
+        ),
+        "columns only": (_places("t[..., columns]"), "the mean of its row"),
+        "a shift": (_places("t.roll((2, 3), (2, 3))"), "a shift or a flip is not a shuffle"),
         "rows only": (_places("t[:, :, rows]"), "the mean of its row"),
         "rows and columns": (_places("t[:, :, rows][..., columns]"), "with one permutation"),
         "flip": (_places("t.flip(-1)"), "a shift or a flip is not a shuffle"),

@@ -104,6 +104,11 @@ WRONG = {
             "def position_parameters(height, width, num_heads, depth_k):\n    return 2 * (height + width) - 2",
             "number of rows of both tables",
         ),
+        "float": (
+            "def position_parameters(height, width, num_heads, depth_k):\n"
+            "    return (2 * (height + width) - 2) * depth_k / num_heads",
+            "176.0 is a float",
+        ),
     },
     "04.row_logits": {
         "offset reversed": (ROW.format("q[h, i] @ table[i - j + W - 1]"), "the offset is reversed"),
@@ -117,6 +122,12 @@ WRONG = {
         "summed over heads": (
             ROW.format("q[h, i] @ table[j - i + W - 1]").replace("return logits", "return logits.sum(0)"),
             "the heads were added up",
+        ),
+        "one row for all heads": (
+            ROW.format("q[h, i] @ table[j - i + W - 1]").replace(
+                "return logits", "return logits.sum(0, keepdim=True).repeat(heads, 1, 1)"
+            ),
+            "every head got the same logits",
         ),
         "detached": (ROW.format("(q[h, i] @ table[j - i + W - 1]).item()"), "no gradient reaches"),
     },
@@ -198,7 +209,13 @@ WRONG = {
         "horizontal term only": (IMAGE_LOOPS.format("rel_w[jx - ix + W - 1]"), "the vertical term is missing"),
         "column by column": (
             IMAGE.format("return pairs.permute(0, 2, 1, 4, 3).reshape(heads, H * W, H * W)"),
-            "column by column",
+            "pixels are numbered column by column",
+        ),
+        "inserted axes exchanged": (
+            IMAGE.replace("vertical[..., :, None]", "vertical[..., None, :]")
+            .replace("horizontal[..., None, :]", "horizontal[..., :, None]")
+            .format("return pairs.reshape(heads, H * W, H * W)"),
+            "keys are numbered column by column, queries row by row",
         ),
         "scaled": (IMAGE.format("return pairs.reshape(heads, H * W, H * W) / d**0.5"), "divided by the square root"),
         "summed over heads": (IMAGE.format("return pairs.reshape(heads, H * W, H * W).sum(0)"), "were added up"),
@@ -278,6 +295,7 @@ WRONG = {
             LAYER.format(TABLES.replace("height", "x").replace("width", "height").replace("x", "width"), FORWARD),
             "height and width were swapped",
         ),
+        "zero tables": (LAYER.format(TABLES.replace("randn", "zeros"), FORWARD), "a standard deviation of 0.000"),
         "deviation one": (LAYER.format(TABLES.replace(" * depth**-0.5", ""), FORWARD), "standard deviation of"),
         "an instance": (
             LAYER.format(TABLES, FORWARD) + "\n\nPositionLogits = PositionLogits(3, 5, 4)",
