@@ -283,3 +283,14 @@ def test_refresh_and_clean_keep_tags_and_drop_noise():
     assert notebook.cells[6].metadata == {"tags": ["nbval-check-output"]}
     assert len({cell.id for cell in notebook.cells}) == len(notebook.cells)
     nbformat.validate(notebook)
+
+
+def test_clean_drops_stored_widgets_and_keeps_what_stands_beside_them():
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "x"}, "text/plain": "interactive(...)"}
+    notebook = nbformat.from_dict(toy_lesson())
+    cell_with(notebook, "print(twice(4))")["outputs"] = [
+        nbformat.v4.new_output("display_data", data=view),
+        nbformat.v4.new_output("display_data", data={"text/plain": "kept"}),
+    ]
+    clean(notebook)
+    assert [out["data"] for out in cell_with(notebook, "print(twice(4))")["outputs"]] == [{"text/plain": "kept"}]
