@@ -25,11 +25,10 @@ def repository_address() -> str:
 
 
 def badge(notebook_name: str, address: str) -> str:
-    """The Colab badge, the only remote picture a lesson may hold. Colab opens github.com/OWNER/REPOSITORY/blob/…."""
+    """The Colab badge: a picture of our own, so that it shows without a network, and a link to the lesson there."""
     path = address.removeprefix("https://github.com/")
-    image = "https://colab.research.google.com/assets/colab-badge.svg"
     target = f"https://colab.research.google.com/github/{path}/blob/main/notebooks/{notebook_name}"
-    return f"[![Open in Colab]({image})]({target})"
+    return f"[![Open in Colab](img/open_in_colab.svg)]({target})"
 
 
 def bootstrap(address: str) -> str:

@@ -119,7 +119,7 @@ def run_all_cells(page, address: str) -> tuple[list[str], list[str]]:
         "request",
         lambda r: failed.append(f"{r.url} is remote") if not r.url.startswith((address, "data:", "blob:")) else None,
     )
-    page.on("response", lambda r: failed.append(f"{r.url} answered {r.status}") if r.status >= 500 else None)
+    page.on("response", lambda r: failed.append(f"{r.url} answered {r.status}") if r.status >= 400 else None)
     # The root sends the browser on to the lesson named on the command line, as a click on the printed address does.
     page.goto(f"{address}/?token={TOKEN}", wait_until="domcontentloaded")
     page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=60_000)
@@ -171,7 +171,7 @@ def executed_lesson(page, address: str, path: Path) -> list[dict]:
         if errors or (cells and all(cell["execution_count"] for cell in cells)):
             break
         assert time.monotonic() < deadline, "the lesson was not executed in time"
-    screenshot(page, f"lab_{path.stem}")
+    screenshot(page, f"lab_{path.stem}{'_error' if errors else ''}")
     assert not errors, errors
     assert not failed, failed
     assert not dialogs, dialogs
