@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from aacn_lib.splits import part_digest
+from aacn_lib.whole_file import whole_file
 
 # name -> (class in torchvision.datasets, shape of a picture as stored, number of classes)
 CACHED = {
@@ -139,7 +140,8 @@ def _download(name: str, path: Path) -> None:
                 arrays[f"{part}_labels"] = np.asarray(source.targets, dtype=np.int64)
                 arrays[f"{part}_sha256"] = np.array(part_digest(arrays[f"{part}_images"], arrays[f"{part}_labels"]))
             arrays["classes"] = np.array(source.classes)
-            _write(path, arrays)
+            with whole_file(path) as file:
+                np.savez(file, **arrays)
     except (
         OSError,
         RuntimeError,
@@ -153,17 +155,3 @@ def _download(name: str, path: Path) -> None:
         raise DatasetUnavailable(
             f"{name} is not in {path.parent} and could not be downloaded ({error}); {_remedy(name)}"
         ) from error
-
-
-def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Writes an `.npz` that is either whole or not there: temporary file in the same folder, synced, renamed."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".tmp")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:  # also Ctrl-C
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -1,24 +1,16 @@
 """Checkpoints: the state of a run in one file that is either whole or absent."""
 
-import os
 from pathlib import Path
 
 import torch
 
+from aacn_lib.whole_file import whole_file
+
 
 def save_checkpoint(path: str | Path, identity: dict, state: dict) -> None:
     """Write `state` so that a crash at any moment leaves the old file or the new one, never half of one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            torch.save({"identity": identity, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        torch.save({"identity": identity, **state}, file)
 
 
 def load_checkpoint(path: str | Path, identity: dict, device: torch.device) -> dict:

@@ -3,7 +3,6 @@
 import datetime
 import json
 import math
-import os
 import platform
 import subprocess
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from torch import nn
 from aacn_lib import __version__
 from aacn_lib.recipe import Recipe
 from aacn_lib.train import Evaluation, History
+from aacn_lib.whole_file import whole_file
 
 FOLDER = Path(__file__).parent / "assets" / "records"
 
@@ -48,14 +48,8 @@ def make_record(recipe: Recipe, model: nn.Module, history: History, test: Evalua
 
 def write_record(path: str | Path, record: dict) -> None:
     """Write a record as JSON, whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        file.write((json.dumps(record, indent=1) + "\n").encode())
 
 
 def read_record(name: str, seed: int = 0) -> dict:

@@ -12,7 +12,6 @@ import argparse
 import gzip
 import hashlib
 import json
-import os
 import sys
 import tempfile
 import zlib
@@ -23,6 +22,7 @@ from PIL import Image
 
 from aacn_lib.fashion_mini import CARD, FOLDER, TILE, to_mosaic
 from aacn_lib.splits import part_digest
+from aacn_lib.whole_file import whole_file
 
 SALT = b"fashion-mini"  # the seed of the draw
 PER_CLASS = {"train": 1200, "test": 200}
@@ -77,18 +77,6 @@ def choose(images: np.ndarray, labels: np.ndarray, label: int, count: int) -> np
     return members[order[:count]]
 
 
-def write(path: Path, data: bytes) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
 def encode(mosaic: np.ndarray, folder: Path, effort: int) -> bytes:
     """Lossless WebP: three per cent smaller than PNG. `exact` and the read-back guard against a lossy surprise."""
     with tempfile.TemporaryFile(dir=folder) as file:
@@ -125,7 +113,8 @@ def make(source: Path, out: Path, effort: int = 5) -> int:
     files[CARD] = (json.dumps(card, indent=1) + "\n").encode()
     files["LICENSE-fashion-mini"] = LICENCE.encode()
     for name, data in files.items():
-        write(out / name, data)
+        with whole_file(out / name) as file:
+            file.write(data)
     return sum(map(len, files.values()))
 
 

@@ -13,6 +13,8 @@ import time
 import tomllib
 from pathlib import Path
 
+from aacn_lib.whole_file import whole_file
+
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 CELL_TIMEOUT = 600  # seconds; generous, because AACN_PROFILE=full runs through here as well
@@ -106,12 +108,8 @@ def execute(path: Path, address: str) -> float:
     seconds = time.perf_counter() - start
     clean(notebook)
     nbformat.validate(notebook)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8", newline="\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        file.write((nbformat.writes(notebook) + "\n").encode())
     return seconds
 
 

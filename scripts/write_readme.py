@@ -6,12 +6,12 @@ fails while README.md and the records differ.
 
 import base64
 import json
-import os
 import re
 import sys
 from pathlib import Path
 
 from aacn_lib.records import list_records, read_record
+from aacn_lib.whole_file import whole_file
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -87,10 +87,8 @@ def main() -> int:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    with whole_file(path) as file:
+        file.write(content)
 
 
 if __name__ == "__main__":
