@@ -11,6 +11,8 @@ else
 BIN := $(VENV)/bin
 endif
 
+comma := ,
+
 # A stamp is written only after its installation succeeded, so a failed or interrupted one is repeated.
 LAB_STAMP := $(VENV)/.installed-lab
 TEST_STAMP := $(VENV)/.installed-test
@@ -73,10 +75,8 @@ define make_venv
 endef
 
 $(LAB_STAMP): pyproject.toml
-	$(call make_venv,$@,lab)
+	$(call make_venv,$@,lab$(comma)fast)
 
 # What the tests need contains what the lab needs.
 $(TEST_STAMP): pyproject.toml
-	$(call make_venv,$@ $(LAB_STAMP),lab$(comma)test)
-
-comma := ,
+	$(call make_venv,$@ $(LAB_STAMP),lab$(comma)fast$(comma)test)

@@ -5,7 +5,7 @@ row-major order wherever a (HW, HW) matrix appears: queries on its rows, keys on
 
 `attention` computes one function in several ways, with the same numbers and the same gradients. "definition" is the
 formula, word for word; "skew" is the paper's own form; "augmented" is one call of PyTorch's fused attention, for GPUs;
-"tiled" works through a small buffer, for CPUs.
+"tiled" works through a small buffer, for CPUs; "fused" is one compiled kernel, for CPUs with Numba.
 """
 
 import math
@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from aacn_lib.fused import can_fuse, fused_attention
 from aacn_lib.relative import (
     axis_logits_skew,
     check_tables,
@@ -23,6 +24,9 @@ from aacn_lib.relative import (
     relative_logits_definition,
 )
 from aacn_lib.tiled import tiled_attention
+
+# Pixels of a map from which the compiled kernel beats PyTorch's matrix products on a CPU (`make bench`).
+FUSED_FROM = 196
 
 
 def attention_weights(q: Tensor, k: Tensor, rel_h: Tensor | None = None, rel_w: Tensor | None = None) -> Tensor:
@@ -60,7 +64,7 @@ def attention(
         v: (B, heads, H, W, d_vh) values.
         rel_h: (2H - 1, d_kh) table of vertical distances, or None for no vertical positions.
         rel_w: (2W - 1, d_kh) table of horizontal distances, or None for no horizontal positions.
-        implementation: "definition", "skew", "augmented", "tiled", or "auto" for the fastest that fits.
+        implementation: "definition", "skew", "augmented", "tiled", "fused", or "auto" for the fastest that fits.
 
     Returns:
         (B, heads, H, W, d_vh).
@@ -70,19 +74,22 @@ def attention(
     """
     _check(q, k, v, rel_h, rel_w)
     if implementation == "auto":
-        implementation = choose_implementation(q)
+        implementation = choose_implementation(v)
     if implementation not in IMPLEMENTATIONS:
         raise ValueError(f"implementation: expected one of {['auto', *IMPLEMENTATIONS]}, got {implementation!r}")
     return IMPLEMENTATIONS[implementation](q, k, v, rel_h, rel_w)
 
 
-def choose_implementation(q: Tensor) -> str:
-    """The implementation that "auto" stands for.
+def choose_implementation(v: Tensor) -> str:
+    """The implementation that "auto" stands for, given the values (B, heads, H, W, d_vh).
 
-    On a CPU "tiled": fastest in every shape we measured. Anywhere else, and where torch.compile or torch.export traces
-    the code (they would unroll the loop over tiles), "augmented".
+    On a CPU, where Numba is installed, "fused" from FUSED_FROM pixels on; "tiled" for smaller maps, for float64, and
+    without Numba. Anywhere else, and where torch.compile or torch.export traces the code (they would unroll the loop
+    over tiles), "augmented".
     """
-    return "tiled" if q.device.type == "cpu" and not torch.compiler.is_compiling() else "augmented"
+    if v.device.type != "cpu" or torch.compiler.is_compiling():
+        return "augmented"
+    return "fused" if v.shape[2] * v.shape[3] >= FUSED_FROM and can_fuse(v) else "tiled"
 
 
 def _definition(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor | None, rel_w: Tensor | None) -> Tensor:
@@ -123,7 +130,13 @@ def _augmented(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor | None, rel_w: Ten
     return out[..., :depth_v].unflatten(2, (H, W))
 
 
-IMPLEMENTATIONS = {"definition": _definition, "skew": _skew, "augmented": _augmented, "tiled": tiled_attention}
+IMPLEMENTATIONS = {
+    "definition": _definition,
+    "skew": _skew,
+    "augmented": _augmented,
+    "tiled": tiled_attention,
+    "fused": fused_attention,
+}
 
 
 def _position_logits(q: Tensor, rel_h: Tensor | None, rel_w: Tensor | None) -> Tensor | None:

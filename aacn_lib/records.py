@@ -1,6 +1,7 @@
 """Run records: what a run was and what came out, written by runs only and cited by lessons."""
 
 import datetime
+import importlib.metadata
 import json
 import math
 import platform
@@ -99,7 +100,15 @@ def machine(device: torch.device) -> dict:
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "numba": _version("numba"),  # with it, attention on a CPU runs in another kernel
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _cpu_name() -> str:

@@ -24,7 +24,8 @@ HEAVY = ["torchvision", "matplotlib", "ipywidgets", "IPython", "tqdm.notebook"]
 
 @pytest.mark.parametrize("requirement", EVERY)
 def test_dependencies_have_a_floor_and_nothing_else(requirement):
-    assert re.fullmatch(r"[a-z0-9-]+>=\d+(\.\d+)*", requirement)
+    """A marker may leave a package out where it does not install; it may not choose a version."""
+    assert re.fullmatch(r"[a-z0-9-]+>=\d+(\.\d+)*(; python_version < '3\.\d+')?", requirement)
 
 
 @pytest.mark.parametrize(
@@ -44,8 +45,8 @@ def test_the_environment_takes_everything_from_pyproject():
     (line,) = from_pip["pip"]
     found = re.fullmatch(r"-e \.\[([a-z,]+)\]", line)
     assert found
-    assert sorted(found[1].split(",")) == sorted({"lab", "test"})
-    assert {"lab", "test"} <= EXTRAS.keys()
+    assert sorted(found[1].split(",")) == sorted({"lab", "fast", "test"})
+    assert {"lab", "fast", "test"} <= EXTRAS.keys()
 
 
 def test_no_package_host_is_named():
