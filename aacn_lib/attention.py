@@ -5,15 +5,18 @@ row-major order wherever a (HW, HW) matrix appears: queries on its rows, keys on
 
 `attention` computes one function in several ways, with the same numbers and the same gradients. "definition" is the
 formula, word for word; "skew" is the paper's own form; "augmented" is one call of PyTorch's fused attention, for GPUs;
-"tiled" works through a small buffer, for CPUs; "fused" is one compiled kernel, for CPUs with Numba.
+"flex" is a kernel that PyTorch compiles for newer GPUs; "tiled" works through a small buffer, for CPUs; "fused" is one
+compiled kernel, for CPUs with Numba.
 """
 
+import contextlib
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from aacn_lib.augmented import augmented_attention
+from aacn_lib.flexible import flex_attention
 from aacn_lib.fused import can_fuse, fused_attention
 from aacn_lib.relative import (
     axis_logits_skew,
@@ -64,7 +67,7 @@ def attention(
         v: (B, heads, H, W, d_vh) values.
         rel_h: (2H - 1, d_kh) table of vertical distances, or None for no vertical positions.
         rel_w: (2W - 1, d_kh) table of horizontal distances, or None for no horizontal positions.
-        implementation: "definition", "skew", "augmented", "tiled", "fused", or "auto" for the fastest that fits.
+        implementation: one of IMPLEMENTATIONS, or "auto" for the fastest that fits.
 
     Returns:
         (B, heads, H, W, d_vh).
@@ -77,7 +80,15 @@ def attention(
         implementation = choose_implementation(v)
     if implementation not in IMPLEMENTATIONS:
         raise ValueError(f"implementation: expected one of {['auto', *IMPLEMENTATIONS]}, got {implementation!r}")
-    return IMPLEMENTATIONS[implementation](q, k, v, rel_h, rel_w)
+    with _without_autocast(v.device.type):
+        return IMPLEMENTATIONS[implementation](q, k, v, rel_h, rel_w)
+
+
+def _without_autocast(device: str) -> contextlib.AbstractContextManager:
+    """Autocast chose the type of q, k and v already; inside, each form knows better what must stay float32."""
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.autocast(device, enabled=False)
+    return contextlib.nullcontext()
 
 
 def choose_implementation(v: Tensor) -> str:
@@ -93,47 +104,24 @@ def choose_implementation(v: Tensor) -> str:
 
 
 def _definition(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor | None, rel_w: Tensor | None) -> Tensor:
+    q, k, rel_h, rel_w = (t if t is None else t.to(v.dtype) for t in (q, k, rel_h, rel_w))
     position = None if rel_h is None and rel_w is None else relative_logits_definition(q, rel_h, rel_w)
     return _weighted_sum(_content_plus(q, k, position).softmax(dim=-1), v)
 
 
 def _skew(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor | None, rel_w: Tensor | None) -> Tensor:
+    q, k, rel_h, rel_w = (t if t is None else t.to(v.dtype) for t in (q, k, rel_h, rel_w))
     position = None
     if rel_h is not None or rel_w is not None:
         position = pairwise_sum(*logits_by_axis(q, rel_h, rel_w, one_axis=axis_logits_skew))
     return _weighted_sum(_content_plus(q, k, position).softmax(dim=-1), v)
 
 
-def _augmented(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor | None, rel_w: Tensor | None) -> Tensor:
-    """Positions written into longer queries and keys, so that one fused call does the rest.
-
-    With q' = [q, a query's logits for every row, ... for every column] and k' = [k, one-hot row, one-hot column],
-    q'·k' is the full logit exactly. Softmax ignores a constant per query, so the first row's and the first column's
-    logit are subtracted and those two entries dropped: d_kh + (H - 1) + (W - 1) numbers.
-    """
-    B, heads, H, W, depth = q.shape
-    queries, keys = [q], [k]
-    for logits, axis in zip(logits_by_axis(q, rel_h, rel_w), (2, 3), strict=True):
-        if logits is None:
-            continue
-        size = q.shape[axis]
-        queries.append(logits[..., 1:] - logits[..., :1])  # (B, heads, H, W, size - 1)
-        one_hot = torch.eye(size, dtype=k.dtype, device=k.device)[:, 1:]  # (size, size - 1)
-        one_hot = one_hot[:, None] if axis == 2 else one_hot[None, :]  # (H, 1, H - 1) or (1, W, W - 1)
-        keys.append(one_hot.expand(B, heads, H, W, size - 1))
-    q, k = torch.cat(queries, dim=-1), torch.cat(keys, dim=-1)
-    # PyTorch's fused kernels ask for one head size; zeros at the end of q and k, or of v, change no result.
-    width, depth_v = q.shape[-1], v.shape[-1]
-    q, k, v = (F.pad(t, (0, max(width, depth_v) - t.shape[-1])) for t in (q, k, v))
-    q, k, v = (t.flatten(2, 3) for t in (q, k, v))  # (B, heads, HW, width)
-    out = F.scaled_dot_product_attention(q, k, v, scale=1 / math.sqrt(depth))
-    return out[..., :depth_v].unflatten(2, (H, W))
-
-
 IMPLEMENTATIONS = {
     "definition": _definition,
     "skew": _skew,
-    "augmented": _augmented,
+    "augmented": augmented_attention,
+    "flex": flex_attention,
     "tiled": tiled_attention,
     "fused": fused_attention,
 }

@@ -7,13 +7,14 @@ cannot do. Memory grows with HW: besides inputs and outputs, each thread holds f
 import functools
 import itertools
 import math
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from aacn_lib.relative import logits_by_axis
-from aacn_lib.tiled import by_map, channel_major, tiled_attention, tiled_by_map
+from aacn_lib.tiled import channel_major, tiled_attention
 
 INSTALL = "pip install 'aacn-lib[fast]'"
 # Logits and slopes below this stay finite in float32 through every sum of the kernel, which assumes that they do.
@@ -40,7 +41,8 @@ def can_fuse(v: Tensor) -> bool:
         return False
     from aacn_lib.fused_kernel import CHUNK
 
-    return v.shape[3] <= CHUNK
+    H, W = v.shape[2:4]
+    return 2 * H - 1 + 2 * W - 1 <= CHUNK
 
 
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor | None, rel_w: Tensor | None) -> Tensor:
@@ -48,7 +50,8 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor | None, rel_w
 
     The kernel computes in float32, from float16 and bfloat16 too. What it cannot do goes to `tiled_attention`: float64,
     which it would round; numbers so large that a logit might overflow, infinity and NaN among them, since its loops are
-    compiled as if there were none; and maps more than 1024 pixels wide.
+    compiled as if there were none; and maps with more than 1024
+    distances, 2H - 1 + 2W - 1.
 
     Raises:
         ValueError: where there is no Numba, or the tensors are not on a CPU.
@@ -60,32 +63,38 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor | None, rel_w
     if not can_fuse(v) or v.numel() == 0:
         return tiled_attention(q, k, v, rel_h, rel_w)
     kind = v.dtype
-    queries, keys, values, table_h, table_w = (t if t is None else t.float() for t in (q, k, v, rel_h, rel_w))
+    queries, keys, values, rel_h, rel_w = (t if t is None else t.float() for t in (q, k, v, rel_h, rel_w))
     queries = queries * (math.log2(math.e) / math.sqrt(q.shape[-1]))  # the kernel takes powers of 2, not of e
     B, heads, H, W, depth_v = v.shape
-    over = logits_by_axis(queries, table_h, table_w)
-    given = [values, *(t for t in over if t is not None)]
-    if not _bounded(q.shape[-1], queries, keys) or not all(_bounded(1, t) for t in given):
+    depth = q.shape[-1]
+    tables = [t for t in (rel_h, rel_w) if t is not None]
+    if not all(_bounded(depth, queries, t) for t in (keys, *tables)) or not _bounded(1, values):
         return tiled_attention(q, k, v, rel_h, rel_w)
-    over_rows, over_columns = (
-        queries.new_zeros(B * heads, H * W, size) if t is None else by_map(t)
-        for t, size in zip(over, (H, W), strict=True)
-    )
-    out = _FusedAttention.apply(*map(channel_major, (queries, keys, values)), over_rows, over_columns)
+    rel_h, rel_w = (queries.new_zeros(2 * size - 1, depth) if t is None else t for t, size in ((rel_h, H), (rel_w, W)))
+    table = torch.cat([rel_h, rel_w]).t()  # (d_kh, 2H - 1 + 2W - 1)
+    out = _FusedAttention.apply((H, W), *map(channel_major, (queries, keys, values)), table)
     return out.view(B, heads, depth_v, H, W).permute(0, 1, 3, 4, 2).to(kind)
 
 
 class _FusedAttention(torch.autograd.Function):
-    """Attention by weights 2^(qᵀk + over_rows + over_columns), for q, k, v (maps, d, HW) as in `tiled`."""
+    """Attention by weights 2^logit on maps of `size` (H, W): q, k (maps, d, HW), v (maps, d_v, HW).
+
+    `table` (d, 2H - 1 + 2W - 1) has the vectors of the vertical distances, then those of the horizontal ones.
+    """
 
     @staticmethod
-    def forward(ctx, q, k, v, over_rows, over_columns):
+    def forward(ctx, size, q, k, v, table):
         from aacn_lib import fused_kernel
 
-        inputs = [t.detach() for t in (q, k, v, over_rows, over_columns)]
+        table = table.contiguous()
         out, log_sums = torch.empty_like(v), q.new_empty(q.shape[0], q.shape[2])
-        _spread(fused_kernel.forward, [*inputs, out, log_sums])
-        ctx.save_for_backward(q, k, v, over_rows, over_columns, out, log_sums)
+        jobs = [
+            (*_arrays(part, q, k, v), table.detach().numpy(), size, *_arrays(part, out, log_sums))
+            for part in _shares(q)
+        ]
+        _in_threads(fused_kernel.forward, jobs)
+        ctx.save_for_backward(q, k, v, table, out, log_sums)
+        ctx.size = size
         return out
 
     @staticmethod
@@ -96,34 +105,61 @@ class _FusedAttention(torch.autograd.Function):
             )
         from aacn_lib import fused_kernel
 
-        q, k, v, over_rows, over_columns, out, log_sums = ctx.saved_tensors
-        N = q.shape[2]
-        if not _bounded(N * v.shape[1], grad_out, v, q) or not _bounded(N * v.shape[1], grad_out, v, k):
-            inputs = [t.detach().requires_grad_() for t in (q, k, v, over_rows, over_columns)]
-            with torch.enable_grad():
-                again = tiled_by_map(*inputs, base=2)
-            return torch.autograd.grad(again, inputs, grad_out)
-        grads = [torch.empty_like(t) for t in (q, k, v, over_rows, over_columns)]
-        _spread(fused_kernel.backward, [q, k, v, over_rows, over_columns, out, log_sums, grad_out.contiguous(), *grads])
-        return tuple(grads)
+        q, k, v, table, out, log_sums = ctx.saved_tensors
+        if not all(_bounded(q.shape[2] * v.shape[1], grad_out, v, t) for t in (q, k, table)):
+            return None, *_tiled_gradients(ctx.size, q, k, v, table, grad_out)
+        grad_out = grad_out.contiguous()
+        grads = [torch.empty_like(t) for t in (q, k, v)]
+        shares = _shares(q)
+        table_grads = table.new_empty(len(shares), *table.shape)
+        jobs = [
+            (
+                *_arrays(part, q, k, v),
+                table.numpy(),
+                ctx.size,
+                *_arrays(part, out, log_sums, grad_out, *grads),
+                table_grad.numpy(),
+            )
+            for part, table_grad in zip(shares, table_grads, strict=True)
+        ]
+        _in_threads(fused_kernel.backward, jobs)
+        return None, *grads, table_grads.sum(dim=0)
 
 
-def _spread(kernel, tensors: list[Tensor]) -> None:
-    """Run `kernel` on all maps, a share of them in each of PyTorch's threads.
+def _tiled_gradients(size, q, k, v, table, grad_out) -> tuple[Tensor, ...]:
+    """What `_FusedAttention.backward` returns, by `tiled_attention`, for numbers that may overflow."""
+    depth, vertical = q.shape[1], 2 * size[0] - 1
+    inputs = [t.detach().requires_grad_() for t in (q, k, v, table)]
+    with torch.enable_grad():
+        queries, keys, values = (t.unflatten(2, size).permute(0, 2, 3, 1)[:, None] for t in inputs[:3])
+        rel_h, rel_w = inputs[3][:, :vertical].t(), inputs[3][:, vertical:].t()
+        queries = queries * (math.log(2) * math.sqrt(depth))  # undoes tiled_attention's scale, and is for base 2
+        again = tiled_attention(queries, keys, values, rel_h, rel_w)
+    return torch.autograd.grad(again, inputs, grad_out.unflatten(2, size).permute(0, 2, 3, 1)[:, None])
+
+
+def _shares(q: Tensor) -> list[slice]:
+    """The maps of `q` (maps, …) in as many parts as PyTorch has threads, or fewer."""
+    maps = len(q)
+    count = min(maps, torch.get_num_threads())
+    return [slice(*cut) for cut in itertools.pairwise(maps * i // count for i in range(count + 1))]
+
+
+def _arrays(part: slice, *tensors: Tensor) -> Iterator[np.ndarray]:
+    return (t.detach().numpy()[part] for t in tensors)
+
+
+def _in_threads(kernel, jobs: list[tuple]) -> None:
+    """Call `kernel` once for each tuple of arguments, each in a thread.
 
     Plain Python threads, made anew for each call: the kernel releases the interpreter, and a DataLoader's worker, made
     by fork, inherits no pool whose threads did not come along.
     """
-    arrays = [t.detach().numpy() for t in tensors]
-    maps = len(arrays[0])
-    shares = min(maps, torch.get_num_threads())
-    if shares == 1:
-        kernel(*arrays)
+    if len(jobs) == 1:
+        kernel(*jobs[0])
         return
-    cuts = [maps * i // shares for i in range(shares + 1)]
-    with ThreadPoolExecutor(shares) as pool:
-        jobs = [pool.submit(kernel, *(a[start:stop] for a in arrays)) for start, stop in itertools.pairwise(cuts)]
-        for job in jobs:
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        for job in [pool.submit(kernel, *arguments) for arguments in jobs]:
             job.result()
 
 

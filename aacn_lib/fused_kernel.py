@@ -76,27 +76,47 @@ def take(image, first, count, block):
 
 
 @compiled
-def take_rows(table, first, count, block):
-    """Copy `count` rows of `table` (HW, W) into `block` (BLOCK, CHUNK)."""
-    for r in range(count):
-        for x in range(table.shape[1]):
-            block[r, x] = table[first + r, x]
+def place(first, N, H, W, above, left):
+    """Where each query's windows begin among the distances: H rows of keys, and W columns of keys.
+
+    The window of a query in row y covers the distances -y … H - 1 - y: entries H - 1 - y and on, of 2H - 1. The
+    horizontal distances follow the vertical ones.
+    """
+    for r in range(BLOCK):
+        i = min(first + r, N - 1)
+        above[r] = H - 1 - i // W
+        left[r] = 2 * H - 1 + W - 1 - i % W
 
 
 @compiled
-def start_with_positions(logits, over_rows, columns, first, count, y, rows, W):
+def take_windows(far, first, size, windows):
+    """windows[r, j] = far[r, first[r] + j]: of what query r gives to every distance, the part that its map has."""
+    for r in range(BLOCK):
+        start = first[r]
+        for j in range(size):
+            windows[r, j] = far[r, start + j]
+
+
+@compiled
+def put_windows(windows, first, size, far):
+    """The way back from `take_windows`, added."""
+    for r in range(BLOCK):
+        start = first[r]
+        for j in range(size):
+            far[r, start + j] += windows[r, j]
+
+
+@compiled
+def start_with_positions(logits, over_rows, over_columns, y, rows, W):
     """logits[r, (row, x)] = what query r gives to the row + what it gives to the column; NEVER where no key is."""
     for row in range(rows):
         start = row * W
-        a = over_rows[first, y + row]
-        b = over_rows[first + min(1, count - 1), y + row]
-        c = over_rows[first + min(2, count - 1), y + row]
-        d = over_rows[first + min(3, count - 1), y + row]
+        a, b, c, d = over_rows[0, y + row], over_rows[1, y + row], over_rows[2, y + row], over_rows[3, y + row]
         for x in range(W):
-            logits[0, start + x] = a + columns[0, x]
-            logits[1, start + x] = b + columns[1, x]
-            logits[2, start + x] = c + columns[2, x]
-            logits[3, start + x] = d + columns[3, x]
+            logits[0, start + x] = a + over_columns[0, x]
+            logits[1, start + x] = b + over_columns[1, x]
+            logits[2, start + x] = c + over_columns[2, x]
+            logits[3, start + x] = d + over_columns[3, x]
     for r in range(BLOCK):
         for j in range(rows * W, padded(rows * W)):
             logits[r, j] = NEVER
@@ -225,47 +245,56 @@ def multiply(slopes, weights, n):
 
 
 @compiled
-def sum_by_axis(slopes, grad_rows, column_slopes, first, count, y, rows, W):
-    """Sums of the slopes over columns of keys, into `grad_rows` (HW, H), and over rows, onto `column_slopes`."""
-    for r in range(count):
+def sum_by_axis(slopes, row_slopes, column_slopes, y, rows, W):
+    """Sums of the slopes over columns of keys, into `row_slopes`, and over rows of keys, onto `column_slopes`."""
+    for r in range(BLOCK):
         for row in range(rows):
             total = zero
             for x in range(W):
                 slope = slopes[r, row * W + x]
                 total += slope
                 column_slopes[r, x] += slope
-            grad_rows[first + r, y + row] = total
+            row_slopes[r, y + row] = total
 
 
 @compiled
-def forward(q, k, v, over_rows, over_columns, out, log_sums):
-    """Attention of some maps: fills `out` (maps, d_v, HW) and `log_sums` (maps, HW).
+def forward(q, k, v, table, size, out, log_sums):
+    """Attention of some maps of `size` (H, W): fills `out` (maps, d_v, HW) and `log_sums` (maps, HW).
 
-    q, k: (maps, d, HW), scaled. v: (maps, d_v, HW). over_rows: (maps, HW, H). over_columns: (maps, HW, W).
-    log_sums: the logarithm of each query's sum of exponentials, from which the backward pass finds its weights again.
+    q, k: (maps, d, HW), q scaled by log2(e) / √d. v: (maps, d_v, HW). table: (d, 2H - 1 + 2W - 1), the vectors of the
+    vertical distances, then of the horizontal ones. log_sums: log2 of each query's sum of powers, from which the
+    backward pass finds its weights again.
     """
+    H, W = size
     maps, depth, N = q.shape
-    depth_v, H, W = v.shape[1], over_rows.shape[2], over_columns.shape[2]
+    depth_v = v.shape[1]
     chunk_rows = min(H, CHUNK // W)
     chunks = (H + chunk_rows - 1) // chunk_rows
-    keys, values = packed_like(depth, chunks), packed_like(depth_v, chunks)
-    queries, columns = np.empty((even(depth), BLOCK), np.float32), np.zeros((BLOCK, CHUNK), np.float32)
-    logits = np.full((chunks, BLOCK + 1, CHUNK), NEVER)
-    sums = np.empty((even(depth_v), BLOCK), np.float32)
+    keys, values, distances = packed_like(depth, chunks), packed_like(depth_v, chunks), packed_like(depth, 1)[0]
+    queries, sums = np.empty((even(depth), BLOCK), np.float32), np.empty((even(depth_v), BLOCK), np.float32)
+    logits, far = np.full((chunks, BLOCK + 1, CHUNK), NEVER), np.empty((BLOCK, CHUNK), np.float32)
+    over_rows, over_columns = np.empty((BLOCK, CHUNK), np.float32), np.empty((BLOCK, CHUNK), np.float32)
     tops, totals = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    above, left = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int64)
+    distances[:depth, : table.shape[1]] = table
+    reach = padded(table.shape[1])
     for m in range(maps):
         pack(k[m], keys, chunk_rows * W)
         pack(v[m], values, chunk_rows * W)
         for i in range(0, N, BLOCK):
             count = min(BLOCK, N - i)
             take(q[m], i, count, queries)
-            take_rows(over_columns[m], i, count, columns)
+            place(i, N, H, W, above, left)
+            far[:, :reach] = zero
+            add_products(far, queries, distances, reach)
+            take_windows(far, above, H, over_rows)
+            take_windows(far, left, W, over_columns)
             tops[:] = NEVER
             for c in range(chunks):
                 y = c * chunk_rows
                 rows = min(chunk_rows, H - y)
                 n = padded(rows * W)
-                start_with_positions(logits[c], over_rows[m], columns, i, count, y, rows, W)
+                start_with_positions(logits[c], over_rows, over_columns, y, rows, W)
                 add_products(logits[c], queries, keys[c], n)
                 raise_to_maximum(tops, logits[c], n)
             totals[:] = zero
@@ -281,25 +310,30 @@ def forward(q, k, v, over_rows, over_columns, out, log_sums):
 
 
 @compiled
-def backward(
-    q, k, v, over_rows, over_columns, out, log_sums, grad_out, grad_q, grad_k, grad_v, grad_rows, grad_columns
-):
-    """Gradients of `forward`: fills the five `grad_…` after `grad_out`, each of its tensor's shape.
+def backward(q, k, v, table, size, out, log_sums, grad_out, grad_q, grad_k, grad_v, grad_table):
+    """Gradients of `forward`: fills `grad_q`, `grad_k`, `grad_v`, and `grad_table` (d, …) with its sum over the maps.
 
     With weights p, the gradient of a logit is p · (g − o), where g = grad_out · v of the key, and o = grad_out · out of
     the query: the derivative of softmax.
     """
+    H, W = size
     maps, depth, N = q.shape
-    depth_v, H, W = v.shape[1], over_rows.shape[2], over_columns.shape[2]
+    depth_v = v.shape[1]
     chunk_rows = min(H, CHUNK // W)
     chunks = (H + chunk_rows - 1) // chunk_rows
-    keys, values = packed_like(depth, chunks), packed_like(depth_v, chunks)
+    keys, values, distances = packed_like(depth, chunks), packed_like(depth_v, chunks), packed_like(depth, 1)[0]
     key_slopes, value_slopes = packed_like(depth, chunks), packed_like(depth_v, chunks)
-    queries, columns = np.empty((even(depth), BLOCK), np.float32), np.zeros((BLOCK, CHUNK), np.float32)
-    above, column_slopes = np.empty((even(depth_v), BLOCK), np.float32), np.empty((BLOCK, CHUNK), np.float32)
+    distance_slopes = packed_like(depth, 1)[0]
+    queries, grads = np.empty((even(depth), BLOCK), np.float32), np.empty((even(depth_v), BLOCK), np.float32)
     weights, slopes = np.empty((BLOCK, CHUNK), np.float32), np.empty((BLOCK, CHUNK), np.float32)
-    sums = np.empty((even(depth), BLOCK), np.float32)
-    lows, inner, totals = np.zeros(BLOCK, np.float32), np.zeros(BLOCK, np.float32), np.zeros(BLOCK, np.float32)
+    far, over_rows = np.empty((BLOCK, CHUNK), np.float32), np.empty((BLOCK, CHUNK), np.float32)
+    over_columns, row_slopes = np.empty((BLOCK, CHUNK), np.float32), np.empty((BLOCK, CHUNK), np.float32)
+    column_slopes = np.empty((BLOCK, CHUNK), np.float32)
+    sums, lows = np.empty((even(depth), BLOCK), np.float32), np.zeros(BLOCK, np.float32)
+    inner, totals = np.zeros(BLOCK, np.float32), np.zeros(BLOCK, np.float32)
+    above, left = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int64)
+    distances[:depth, : table.shape[1]] = table
+    reach = padded(table.shape[1])
     for m in range(maps):
         pack(k[m], keys, chunk_rows * W)
         pack(v[m], values, chunk_rows * W)
@@ -308,11 +342,15 @@ def backward(
         for i in range(0, N, BLOCK):
             count = min(BLOCK, N - i)
             take(q[m], i, count, queries)
-            take(grad_out[m], i, count, above)
-            take_rows(over_columns[m], i, count, columns)
+            take(grad_out[m], i, count, grads)
+            place(i, N, H, W, above, left)
+            far[:, :reach] = zero
+            add_products(far, queries, distances, reach)
+            take_windows(far, above, H, over_rows)
+            take_windows(far, left, W, over_columns)
+            inner[:] = zero
             for r in range(count):
                 lows[r] = log_sums[m, i + r]
-                inner[r] = zero
                 for c in range(depth_v):
                     inner[r] += grad_out[m, c, i + r] * out[m, c, i + r]
             sums[:] = zero
@@ -321,19 +359,25 @@ def backward(
                 y = c * chunk_rows
                 rows = min(chunk_rows, H - y)
                 n = padded(rows * W)
-                start_with_positions(weights, over_rows[m], columns, i, count, y, rows, W)
+                start_with_positions(weights, over_rows, over_columns, y, rows, W)
                 add_products(weights, queries, keys[c], n)
                 exponentials(weights, lows, n, totals)
-                add_outer_products(value_slopes[c], above, weights, n)
+                add_outer_products(value_slopes[c], grads, weights, n)
                 for r in range(BLOCK):
                     slopes[r, :n] = -inner[r]
-                add_products(slopes, above, values[c], n)
+                add_products(slopes, grads, values[c], n)
                 multiply(slopes, weights, n)
                 add_weighted_sums(sums, slopes, keys[c], n)
                 add_outer_products(key_slopes[c], queries, slopes, n)
-                sum_by_axis(slopes, grad_rows[m], column_slopes, i, count, y, rows, W)
+                sum_by_axis(slopes, row_slopes, column_slopes, y, rows, W)
+            far[:, :reach] = zero  # from here on the slopes of `far`
+            put_windows(row_slopes, above, H, far)
+            put_windows(column_slopes, left, W, far)
+            add_weighted_sums(sums, far, distances, reach)
+            add_outer_products(distance_slopes, queries, far, reach)
             for r in range(count):
-                grad_q[m, :, i + r] = sums[:depth, r]
-                grad_columns[m, i + r] = column_slopes[r, :W]
+                for c in range(depth):
+                    grad_q[m, c, i + r] = sums[c, r]
         unpack(key_slopes, grad_k[m], chunk_rows * W)
         unpack(value_slopes, grad_v[m], chunk_rows * W)
+    grad_table[:] = distance_slopes[:depth, : table.shape[1]]

@@ -29,7 +29,7 @@ def tiled_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor | None, rel_w
     q = q / math.sqrt(q.shape[-1])  # scales the position logits as well: they are linear in q
     over_rows, over_columns = logits_by_axis(q, rel_h, rel_w)
     out = _TiledAttention.apply(
-        q.shape[2:4], *map(channel_major, (q, k, v)), *map(by_map, (over_rows, over_columns))
+        q.shape[2:4], *map(channel_major, (q, k, v)), *map(_by_map, (over_rows, over_columns))
     )  # (B · heads, d_vh, HW)
     B, heads, H, W, depth_v = v.shape
     return out.view(B, heads, depth_v, H, W).permute(0, 1, 3, 4, 2).to(kind)
@@ -44,15 +44,9 @@ def channel_major(t: Tensor) -> Tensor:
     return t.permute(0, 1, 4, 2, 3).flatten(3).flatten(0, 1).contiguous()
 
 
-def by_map(t: Tensor | None) -> Tensor | None:
+def _by_map(t: Tensor | None) -> Tensor | None:
     """(B, heads, H, W, n) → contiguous (B · heads, HW, n): one attention map for each picture and head."""
     return t if t is None else t.flatten(2, 3).flatten(0, 1).contiguous()
-
-
-def tiled_by_map(q: Tensor, k: Tensor, v: Tensor, over_rows: Tensor, over_columns: Tensor, *, base: float) -> Tensor:
-    """The same for q, k, v (maps, d, HW), over_rows (maps, HW, H), over_columns (maps, HW, W): weights base^logit."""
-    size, scale = (over_rows.shape[2], over_columns.shape[2]), math.log(base)
-    return _TiledAttention.apply(size, q * scale, k, v, over_rows * scale, over_columns * scale)
 
 
 class _TiledAttention(torch.autograd.Function):
@@ -112,6 +106,8 @@ def _tiles(q: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
     Yields the tile's maps, its queries, and the (maps, queries, HW) view of the buffer for its weights.
     """
     count, _, N = q.shape
+    if count * N == 0:
+        return
     together = min(count, max(1, BUFFER // (N * N)))
     rows = min(N, max(1, BUFFER // (together * N)))
     buffer = q.new_empty(together * rows * N)

@@ -309,3 +309,13 @@ def test_export_equals_eager():
     layer, x = small().eval(), torch.randn(2, 3, 5, 7, dtype=torch.float64)
     exported = torch.export.export(layer, (x,)).module()
     torch.testing.assert_close(exported(x), layer(x))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch's own, while it exports
+def test_onnx_equals_eager(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    layer, x = small().float().eval(), torch.randn(2, 3, 5, 7)
+    torch.onnx.export(layer, (x,), dynamo=True, verbose=False).save(tmp_path / "layer.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "layer.onnx", providers=["CPUExecutionProvider"])
+    (out,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(out), layer(x), rtol=1e-4, atol=1e-5)
