@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 LAB_ARGS ?=
+BENCH_ARGS ?=
 
 ifeq ($(OS),Windows_NT)
 BIN := $(VENV)/Scripts
@@ -29,7 +30,7 @@ LAB_START := notebooks/00_start_here.ipynb --LabApp.default_url=/lab/tree/00_sta
 AS_ROOT := $(shell [ "$$(id -u 2>/dev/null)" = 0 ] && echo --allow-root)
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test notebooks
+.PHONY: help lab test notebooks bench
 # Recipes share .venv: two of them at once (make -j) would write into it together.
 .NOTPARALLEL:
 
@@ -51,6 +52,9 @@ test: $(TEST_STAMP) ## lint, unit tests, exercise checks, browser test, every no
 
 notebooks: $(TEST_STAMP) ## execute the lessons in place (NAMES="00 04" for some)
 	$(BIN)/python scripts/run_notebooks.py $(NAMES)
+
+bench: $(LAB_STAMP) ## time and memory of the layer, ten minutes (BENCH_ARGS="--quick" for seconds)
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 # make_venv NAME EXTRAS: one installer at a time; mkdir is the lock, because it exists everywhere and is atomic.
 define make_venv
