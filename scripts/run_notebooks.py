@@ -73,7 +73,19 @@ def clean(notebook: dict) -> None:
         tags = cell["metadata"].get("tags", [])
         cell["metadata"] = {"tags": tags} if tags else {}
         if cell["cell_type"] == "code":
-            cell["outputs"] = [out for out in map(_clean_output, cell["outputs"]) if out is not None]
+            cell["outputs"] = [out for out in map(_clean_output, _joined(cell["outputs"])) if out is not None]
+
+
+def _joined(outputs: list[dict]) -> list[dict]:
+    """Neighbouring pieces of one stream as one: where the kernel cuts what is printed is an accident of timing."""
+    joined = []
+    for output in outputs:
+        last = joined[-1] if joined else {}
+        if output["output_type"] == "stream" == last.get("output_type") and output["name"] == last["name"]:
+            last["text"] += output["text"]
+        else:
+            joined.append(output)
+    return joined
 
 
 def _clean_output(output: dict) -> dict | None:

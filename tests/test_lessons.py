@@ -285,6 +285,21 @@ def test_refresh_and_clean_keep_tags_and_drop_noise():
     nbformat.validate(notebook)
 
 
+def test_clean_joins_what_a_slow_kernel_printed_in_pieces():
+    notebook = nbformat.from_dict(toy_lesson())
+    pieces = [("stdout", "4"), ("stdout", "\n"), ("stderr", "careful\n"), ("stdout", "5\n")]
+    cell_with(notebook, "print(twice(4))")["outputs"] = [
+        nbformat.v4.new_output("stream", name=name, text=text) for name, text in pieces
+    ]
+    clean(notebook)
+    outputs = cell_with(notebook, "print(twice(4))")["outputs"]
+    assert [(out["name"], out["text"]) for out in outputs] == [
+        ("stdout", "4\n"),
+        ("stderr", "careful\n"),
+        ("stdout", "5\n"),
+    ]
+
+
 def test_clean_drops_stored_widgets_and_keeps_what_stands_beside_them():
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "x"}, "text/plain": "interactive(...)"}
     notebook = nbformat.from_dict(toy_lesson())
