@@ -23,10 +23,11 @@ def main(arguments: list[str] | None = None) -> int:
     recipes = commands.add_parser("recipes", help="list the recipes that come with the library")
     recipes.set_defaults(run=_recipes)
 
-    models = commands.add_parser("models", help="list the networks, or count the parameters of one")
-    models.add_argument("name", nargs="?")
-    models.add_argument("--classes", type=int, default=100)
-    models.add_argument("--image-size", type=int, default=32)
+    models = commands.add_parser("models", help="list the networks, or count parameters and operations of one")
+    models.add_argument("name", nargs="?", help="a network, or a pattern such as 'aa_*' for those that match")
+    models.add_argument("--classes", default="100", metavar="N", help="outputs (default: 100)")
+    models.add_argument("--image-size", default="32", metavar="PIXELS", help="a side, or HxW (default: 32)")
+    models.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. num_heads=4")
     models.set_defaults(run=_models)
 
     data = commands.add_parser("data", help="load a data set and describe it")
@@ -73,13 +74,46 @@ def _recipes(options: argparse.Namespace) -> None:
 
 
 def _models(options: argparse.Namespace) -> None:
-    if options.name is None:
-        print("\n".join(aacn_lib.list_models()))
-        return
-    model = aacn_lib.create_model(options.name, options.classes, options.image_size)
-    for name, part in model.named_children():
-        print(f"{name:<12} {sum(p.numel() for p in part.parameters()):>12,}")
-    print(f"{'parameters':<12} {sum(p.numel() for p in model.parameters()):>12,}")
+    if options.name is None or any(sign in options.name for sign in "*?["):
+        names = aacn_lib.list_models(options.name or "*")
+        if not names:
+            raise ValueError(f"models: no network's name matches {options.name!r}; `aacn models` lists them all")
+        print("\n".join(names))
+    else:
+        _count_model(options)
+
+
+def _count_model(options: argparse.Namespace) -> None:
+    import torch
+
+    from aacn_lib.count import count_flops, count_parameters
+    from aacn_lib.recipe import _apply
+
+    sides = options.image_size.split("x")
+    if len(sides) > 2 or not all(side.isdecimal() for side in [*sides, options.classes]):
+        raise ValueError(
+            "models: expected whole numbers such as --classes 10 --image-size 32 or 32x48, "
+            f"got --classes {options.classes} --image-size {options.image_size}"
+        )
+    H, W = int(sides[0]), int(sides[-1])
+    overrides = {}
+    for change in options.set:
+        _apply(overrides, change)
+    channels = overrides.pop("in_channels", 3)
+    try:
+        with torch.device("meta"):  # shapes without numbers: the largest network takes no time and no memory
+            model = aacn_lib.create_model(options.name, int(options.classes), (H, W), channels, **overrides)
+        parameters, flops = count_parameters(model), count_flops(model, (H, W), channels)
+    except (TypeError, RuntimeError) as error:  # options of a wrong kind, pictures too small for the network
+        raise ValueError(f"models: {options.name} cannot be built like this: {error}") from error
+
+    print(f"{options.name}: {channels} × {H} × {W} pixels, {options.classes} classes; a multiply-add is 2 operations")
+    print(f"{'part':<12} {'parameters':>14} {'GFLOPs':>10}")
+    for part in dict.fromkeys([*parameters.parts, *flops.parts]):
+        counts = parameters.parts.get(part, 0), flops.parts.get(part, 0)
+        if any(counts):
+            print(f"{part:<12} {counts[0]:>14,} {counts[1] / 1e9:>10.3f}")
+    print(f"{'total':<12} {parameters.total:>14,} {flops.total / 1e9:>10.3f}")
 
 
 def _data(options: argparse.Namespace) -> None:

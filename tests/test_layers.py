@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from aacn_lib.layers import AAConv2d, merge_heads, split_heads
+from aacn_lib.positions import sine_encoding
 from aacn_lib.relative import resize_table
 from tests.oracle import loop_attention, loop_logits
 
@@ -16,9 +17,50 @@ def small(in_channels=3, out_channels=11, **changes) -> AAConv2d:
     return AAConv2d(in_channels, out_channels, **options).double()
 
 
+def seen_by_attention(layer: AAConv2d, x: torch.Tensor) -> torch.Tensor:
+    """What the q/k/v projection reads: the strided pixels, averaged over windows, with positions."""
+    B, C, H, W = x.shape
+    strided = torch.stack(
+        [torch.stack([x[:, :, i, j] for j in range(0, W, layer.stride)], 2) for i in range(0, H, layer.stride)], 2
+    )  # (B, C, ⌈H/stride⌉, ⌈W/stride⌉)
+    H, W = strided.shape[2:]
+    p = layer.attention_pool
+    h, w = math.ceil(H / p), math.ceil(W / p)
+    seen = torch.zeros(B, C, h, w, dtype=x.dtype)
+    for i in range(h):
+        for j in range(w):
+            window = [
+                strided[:, :, y, z] for y in range(i * p, min(i * p + p, H)) for z in range(j * p, min(j * p + p, W))
+            ]
+            seen[:, :, i, j] = sum(window) / len(window)
+    if layer.position_encoding == "sine":
+        seen = seen + sine_encoding(C, h, w, dtype=x.dtype)
+    elif layer.position_encoding == "coordconv":
+        rows = [-1 + 2 * i / (h - 1) if h > 1 else 0 for i in range(h)]
+        columns = [-1 + 2 * j / (w - 1) if w > 1 else 0 for j in range(w)]
+        extra = torch.tensor([[[r] * w for r in rows], [columns] * h], dtype=x.dtype)
+        seen = torch.cat([seen, extra.expand(B, 2, h, w)], dim=1)
+    return seen
+
+
+def enlarge(x: torch.Tensor, H: int, W: int) -> torch.Tensor:
+    """(B, C, h, w) → (B, C, H, W): bilinear between the centres of the small map's pixels, constant beyond them."""
+
+    def axis(x, size):  # along the last axis
+        small, columns = x.shape[-1], []
+        for i in range(size):
+            at = min(max((i + 0.5) * small / size - 0.5, 0), small - 1)
+            left = min(int(at), small - 1)
+            right = min(left + 1, small - 1)
+            columns.append((1 - (at - left)) * x[..., left] + (at - left) * x[..., right])
+        return torch.stack(columns, -1)
+
+    return axis(axis(x, W).transpose(2, 3), H).transpose(2, 3)
+
+
 def by_hand(layer: AAConv2d, x: torch.Tensor) -> torch.Tensor:
     """The layer from its weights: plain loops for attention, plain indexing for heads."""
-    qkv = layer.qkv(x)
+    qkv = layer.qkv(seen_by_attention(layer, x))
     heads, d_k, d_v = layer.num_heads, layer.depth_k // layer.num_heads, layer.depth_v // layer.num_heads
 
     def of_head(first, d, h):
@@ -33,6 +75,8 @@ def by_hand(layer: AAConv2d, x: torch.Tensor) -> torch.Tensor:
     out = loop_attention(q, k, v, *tables)
     merged = torch.cat([out[:, h].permute(0, 3, 1, 2) for h in range(heads)], dim=1)  # (B, d_v, H, W)
     attended = layer.output(merged)
+    if layer.attention_pool > 1:
+        attended = enlarge(attended, *(math.ceil(side / layer.stride) for side in x.shape[2:]))
     return attended if layer.conv is None else torch.cat([layer.conv(x), attended], dim=1)
 
 
@@ -52,7 +96,80 @@ def test_layer_equals_its_definition_and_conv2d_in_shape(kernel_size, stride, si
 def test_strided_queries_are_the_centres_of_the_strided_kernel():
     layer = small(stride=2, feature_size=(3, 4))
     x = torch.randn(1, 3, 5, 7, dtype=torch.float64)
-    torch.testing.assert_close(layer.qkv(x), F.conv2d(x[..., ::2, ::2], layer.qkv.weight, layer.qkv.bias))
+    q, _, _ = layer.qkv_heads(x)
+    strided = F.conv2d(x, layer.qkv.weight, layer.qkv.bias, stride=2)  # (1, 24, 3, 4)
+    torch.testing.assert_close(merge_heads(q), strided[:, :10])
+    layer.conv.weight.data.zero_()
+    layer.conv.weight.data[:, :, 1, 1] = 1  # the centre of the kernel only
+    layer.conv.bias.data.zero_()
+    torch.testing.assert_close(layer.conv(x)[0, 0], x[0, :, ::2, ::2].sum(0))
+
+
+@pytest.mark.parametrize("position_encoding", ["relative", "none", "sine", "coordconv"])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("pool", [1, 2, 3])
+@pytest.mark.parametrize("size", [(5, 7), (11, 4), (1, 3)])
+def test_every_position_encoding_and_pooling_equals_its_definition(position_encoding, stride, pool, size):
+    out_size = tuple(math.ceil(side / stride) for side in size)
+    layer = small(position_encoding=position_encoding, stride=stride, attention_pool=pool, feature_size=out_size)
+    x = torch.randn(2, 3, *size, dtype=torch.float64)
+    out = layer(x)
+    assert out.shape == (2, 11, *out_size)
+    torch.testing.assert_close(out, by_hand(layer, x), rtol=1e-11, atol=1e-11)
+    out.square().sum().backward()
+    assert all(p.grad.isfinite().all() for p in layer.parameters())
+
+
+def test_pooled_attention_has_a_smaller_map_and_smaller_tables():
+    layer = small(attention_pool=2, feature_size=(5, 8))
+    assert layer.rel_h.shape == (2 * 3 - 1, 5)
+    assert layer.rel_w.shape == (2 * 4 - 1, 5)
+    weights = layer.attention_weights(torch.randn(2, 3, 5, 8, dtype=torch.float64))
+    assert weights.shape == (2, 2, 12, 12)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 2, 12, dtype=torch.float64))
+
+
+def test_pooling_the_input_is_pooling_queries_keys_and_values():
+    layer, x = small(attention_pool=2, position_encoding="none"), torch.randn(2, 3, 5, 7, dtype=torch.float64)
+    pooled = F.avg_pool2d(layer.qkv(x), 2, ceil_mode=True)
+    torch.testing.assert_close(merge_heads(layer.qkv_heads(x)[0]), pooled[:, :10])
+
+
+def test_encodings_tell_places_apart_and_their_absence_does_not():
+    """Turn the picture by 180°: without positions, and with a 1×1 kernel, the output turns with it."""
+    x = torch.randn(1, 3, 5, 7, dtype=torch.float64)
+    for encoding, turns in (("none", True), ("relative", False), ("sine", False), ("coordconv", False)):
+        layer = small(kernel_size=1, position_encoding=encoding)
+        assert torch.allclose(layer(x.flip(2, 3)), layer(x).flip(2, 3)) == turns, encoding
+
+
+def test_only_relative_positions_need_a_map_size_and_only_coordinates_need_weights():
+    count = {
+        encoding: sum(p.numel() for p in AAConv2d(**(GOOD | changes), position_encoding=encoding).parameters())
+        for encoding, changes in [
+            ("relative", {}),
+            ("none", {"feature_size": None}),
+            ("sine", {"feature_size": None}),
+            ("coordconv", {"feature_size": None}),
+        ]
+    }
+    assert count["relative"] - count["none"] == 2 * 9 * 2
+    assert count["sine"] == count["none"]
+    assert count["coordconv"] - count["none"] == 2 * (2 * 8 + 8)
+
+
+def test_relative_is_the_short_form_of_two_encodings():
+    for relative, encoding in ((True, "relative"), (False, "none")):
+        for options in ({"relative": relative}, {"position_encoding": encoding}):
+            assert AAConv2d(**GOOD, **options).position_encoding == encoding
+        assert AAConv2d(**GOOD, relative=relative, position_encoding=encoding).position_encoding == encoding
+    assert AAConv2d(**GOOD).position_encoding == "relative"
+
+
+def test_repr_names_what_is_not_the_default():
+    assert repr(AAConv2d(**GOOD)).splitlines()[1].endswith("feature_size=(5, 5), relative=True")
+    text = repr(AAConv2d(**GOOD, position_encoding="sine", attention_pool=2))
+    assert "relative=False, position_encoding='sine', attention_pool=2" in text
 
 
 def test_heads_are_split_and_merged_with_a_transpose():
@@ -223,6 +340,16 @@ GOOD = {"in_channels": 3, "out_channels": 16, "depth_k": 8, "depth_v": 8, "num_h
         ({"feature_size": (5, 0)}, r"feature_size: expected an int or \(H, W\), at least 1 each, got \(5, 0\)"),
         ({"feature_size": 2.5}, "feature_size: expected an int"),
         ({"implementation": "fast"}, "implementation: expected one of .* got 'fast'"),
+        ({"attention_pool": 0}, "attention_pool: expected a whole number of at least 1, got 0"),
+        ({"position_encoding": "cosine"}, r"position_encoding: expected one of \['relative', .* got 'cosine'"),
+        (
+            {"relative": True, "position_encoding": "sine"},
+            "position_encoding: expected 'relative' with relative=True, got 'sine'",
+        ),
+        (
+            {"relative": False, "position_encoding": "sine"},
+            "position_encoding: expected 'none' with relative=False, got 'sine'",
+        ),
         ({"depth_k": None, "key_ratio": 0.5, "min_depth_k_per_head": 0}, "min_depth_k_per_head: expected a whole"),
     ],
 )
@@ -292,9 +419,13 @@ def test_cpu_and_cuda_layers_side_by_side():
     torch.testing.assert_close(copy.deepcopy(layer).cuda()(x.cuda()).cpu(), layer(x))
 
 
+OTHER_FORMS = [{}, {"position_encoding": "sine", "attention_pool": 2, "stride": 2}, {"position_encoding": "coordconv"}]
+
+
+@pytest.mark.parametrize("options", OTHER_FORMS)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it compiles
-def test_compile_equals_eager_forward_and_backward():
-    layer, x = small(), torch.randn(2, 3, 5, 7, dtype=torch.float64)
+def test_compile_equals_eager_forward_and_backward(options):
+    layer, x = small(**options), torch.randn(2, 3, 5, 7, dtype=torch.float64)
     compiled = torch.compile(copy.deepcopy(layer), fullgraph=True, backend="aot_eager")
     out = compiled(x)
     torch.testing.assert_close(out, layer(x))
@@ -304,9 +435,10 @@ def test_compile_equals_eager_forward_and_backward():
         torch.testing.assert_close(found.grad, wanted.grad, msg=lambda text, name=name: f"{name}: {text}")
 
 
+@pytest.mark.parametrize("options", OTHER_FORMS)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch's own, while it exports
-def test_export_equals_eager():
-    layer, x = small().eval(), torch.randn(2, 3, 5, 7, dtype=torch.float64)
+def test_export_equals_eager(options):
+    layer, x = small(**options).eval(), torch.randn(2, 3, 5, 7, dtype=torch.float64)
     exported = torch.export.export(layer, (x,)).module()
     torch.testing.assert_close(exported(x), layer(x))
 

@@ -6,14 +6,36 @@ from functools import partial
 
 from torch import nn
 
+from aacn_lib.models.cbam_resnet import CBAMResNet
 from aacn_lib.models.cnn import PooledCNN, ThreeLayerCNN
+from aacn_lib.models.resnet import DEPTHS, ResNet
+from aacn_lib.models.vit import VisionTransformer
+from aacn_lib.models.wide_resnet import WideResNet
 
+# What a prefix of a residual network's name says about its blocks.
+_PREFIXES = {"": "none", "se_": "se", "ge_": "ge", "cbam_": "cbam", "aa_": "aa"}
+_WIDE = {"wide_resnet28_10": (28, 10), "wide_resnet16_4": (16, 4), "wide_resnet40_2": (40, 2)}  # (depth, width)
+
+# A name is a class with some of its keyword arguments chosen. A new network is one more line.
 _MODELS = {
     "plain_cnn": partial(PooledCNN, mixing="convolution"),
     "content_cnn": partial(PooledCNN, mixing="content"),
     "aa_cnn": partial(PooledCNN, mixing="relative"),
     "three_conv": partial(ThreeLayerCNN, mixing="convolution"),
     "three_aa_conv": partial(ThreeLayerCNN, mixing="relative"),
+    **{
+        f"{prefix}resnet{depth}": partial(ResNet, depth=depth, attention=attention)
+        for prefix, attention in _PREFIXES.items()
+        for depth in DEPTHS
+    },
+    **{
+        f"{prefix}{name}": partial(WideResNet, depth=depth, width=width, attention=attention)
+        for prefix, attention in _PREFIXES.items()
+        if prefix != "cbam_"
+        for name, (depth, width) in _WIDE.items()
+    },
+    "cbam_resnet": partial(CBAMResNet),
+    "vit": partial(VisionTransformer),
 }
 
 
@@ -23,7 +45,12 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def create_model(
-    name: str, num_classes: int, image_size: int | tuple[int, int], in_channels: int = 3, **overrides
+    name: str,
+    num_classes: int,
+    image_size: int | tuple[int, int],
+    in_channels: int = 3,
+    pretrained: bool = False,
+    **overrides,
 ) -> nn.Module:
     """Build a network by name, with fresh weights drawn from torch's global generator.
 
@@ -32,15 +59,17 @@ def create_model(
         num_classes: number of outputs, at least 1.
         image_size: an int or (H, W): the pictures' size in pixels, which sets the size of the relative tables.
         in_channels: channels of the pictures.
+        pretrained: load trained weights that ship with the library. None ship so far.
         **overrides: keyword arguments of the network's class.
 
     Raises:
-        ValueError: for an unknown name (the nearest ones are named) or an override the network does not know.
+        ValueError: for an unknown name (the nearest ones are named), an override the network does not know, or trained
+            weights that do not ship.
     """
     if name not in _MODELS:
         near = difflib.get_close_matches(name, _MODELS, n=3)
-        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-        raise ValueError(f"create_model: expected one of {list_models()}, got {name!r}{hint}")
+        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else f"; the names are {list_models()}"
+        raise ValueError(f"create_model: expected the name of a network, got {name!r}{hint}")
     for what, value in (("num_classes", num_classes), ("in_channels", in_channels)):
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"create_model: {what}: expected a whole number of at least 1, got {value!r}")
@@ -50,5 +79,9 @@ def create_model(
     known = _MODELS[name].func.__init__.__kwdefaults__
     for key in overrides:
         if key not in known:
-            raise ValueError(f"create_model: {name} has no option {key!r}; it has {sorted(known)}")
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f", did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"create_model: {name} has no option {key!r}{hint}; it has {sorted(known)}")
+    if pretrained:
+        raise ValueError(f"create_model: pretrained: no trained weights ship so far, got pretrained=True for {name!r}")
     return _MODELS[name](in_channels, num_classes, size, **overrides)
