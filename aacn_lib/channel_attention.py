@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aacn_lib.expect import expect, expect_count
+
 # How CBAM's channel attention turns two summaries into one weight: σ(a + b) as in the paper, or σ(a) + σ(b).
 JOINS = ("sigmoid_of_sum", "sum_of_sigmoids")
 
@@ -52,7 +54,7 @@ class GatherExcite(nn.Module):
     def __init__(self, channels: int | None = None, *, extent: int | None = None):
         super().__init__()
         if extent is not None:
-            _expect_count("GatherExcite", "extent", extent)
+            expect_count("GatherExcite", "extent", extent)
         self.extent = extent
 
     def forward(self, x: Tensor) -> Tensor:
@@ -85,8 +87,7 @@ class ChannelAttention(nn.Module):
 
     def __init__(self, channels: int, *, reduction: int = 16, hidden: int | None = None, join: str = "sigmoid_of_sum"):
         super().__init__()
-        if join not in JOINS:
-            raise ValueError(f"ChannelAttention: join: expected one of {list(JOINS)}, got {join!r}")
+        expect(join in JOINS, "ChannelAttention", "join", f"one of {list(JOINS)}", join)
         hidden = _hidden("ChannelAttention", channels, reduction, hidden)
         self.join = join
         self.mlp = nn.Sequential(
@@ -117,7 +118,7 @@ class SpatialAttention(nn.Module):
 
     def __init__(self, kernel_size: int = 7):
         super().__init__()
-        _expect_count("SpatialAttention", "kernel_size", kernel_size)
+        expect_count("SpatialAttention", "kernel_size", kernel_size)
         if kernel_size % 2 == 0:
             raise ValueError(f"SpatialAttention: kernel_size: expected an odd number, got {kernel_size}")
         self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
@@ -175,14 +176,9 @@ def make_gate(kind: str, channels: int, **options) -> nn.Module:
 
 def _hidden(layer: str, channels: int, reduction: int, hidden: int | None) -> int:
     """Units of the hidden layer."""
-    _expect_count(layer, "channels", channels)
+    expect_count(layer, "channels", channels)
     if hidden is not None:
-        _expect_count(layer, "hidden", hidden)
+        expect_count(layer, "hidden", hidden)
         return hidden
-    _expect_count(layer, "reduction", reduction)
+    expect_count(layer, "reduction", reduction)
     return max(1, channels // reduction)
-
-
-def _expect_count(layer: str, name: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{layer}: {name}: expected a whole number of at least 1, got {value!r}")

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aacn_lib.attention import IMPLEMENTATIONS, attention, attention_weights
+from aacn_lib.expect import expect, expect_count, is_count
 from aacn_lib.positions import sine_encoding, with_coordinates
 from aacn_lib.relative import resize_table
 
@@ -84,12 +85,14 @@ class AAConv2d(nn.Module):
         implementation: str = "auto",
     ):
         super().__init__()
+        owner = type(self).__name__
         counts = {"in_channels": in_channels, "out_channels": out_channels, "num_heads": num_heads}
         for name, value in (counts | {"stride": stride, "attention_pool": attention_pool}).items():
-            _expect(_is_count(value), name, "a whole number of at least 1", value)
-        _expect(_is_count(kernel_size) and kernel_size % 2 == 1, "kernel_size", "an odd number", kernel_size)
-        _expect(
+            expect_count(owner, name, value)
+        expect(is_count(kernel_size) and kernel_size % 2 == 1, owner, "kernel_size", "an odd number", kernel_size)
+        expect(
             implementation in ("auto", *IMPLEMENTATIONS),
+            owner,
             "implementation",
             f"one of {['auto', *IMPLEMENTATIONS]}",
             implementation,
@@ -97,10 +100,10 @@ class AAConv2d(nn.Module):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size, self.stride, self.num_heads = kernel_size, stride, num_heads
         self.attention_pool, self.implementation = attention_pool, implementation
-        self.position_encoding = _position_encoding(relative, position_encoding)
-        self.depth_k = _depth("k", "key", depth_k, key_ratio, out_channels, num_heads, min_depth_k_per_head)
-        self.depth_v = _depth("v", "value", depth_v, value_ratio, out_channels, num_heads, 1)
-        _expect(self.depth_v <= out_channels, "depth_v", f"at most out_channels = {out_channels}", self.depth_v)
+        self.position_encoding = _position_encoding(owner, relative, position_encoding)
+        self.depth_k = depth_of(owner, "k", "key", depth_k, key_ratio, out_channels, num_heads, min_depth_k_per_head)
+        self.depth_v = depth_of(owner, "v", "value", depth_v, value_ratio, out_channels, num_heads, 1)
+        expect(self.depth_v <= out_channels, owner, "depth_v", f"at most out_channels = {out_channels}", self.depth_v)
 
         conv_channels = out_channels - self.depth_v
         self.conv = (
@@ -112,9 +115,11 @@ class AAConv2d(nn.Module):
         self.qkv = nn.Conv2d(in_channels + extra, 2 * self.depth_k + self.depth_v, 1, bias=bias)
         self.output = nn.Conv2d(self.depth_v, self.depth_v, 1, bias=bias)
 
-        self.feature_size = _pair(feature_size) if feature_size is not None else None
+        self.feature_size = _pair(owner, feature_size) if feature_size is not None else None
         if self.position_encoding == "relative":
-            _expect(feature_size is not None, "feature_size", "the (H, W) of the output map when relative=True", None)
+            expect(
+                feature_size is not None, owner, "feature_size", "the (H, W) of the output map when relative=True", None
+            )
             H, W = (_ceil_div(side, attention_pool) for side in self.feature_size)
             depth = self.depth_k // num_heads
             self.rel_h = nn.Parameter(torch.empty(2 * H - 1, depth))
@@ -206,8 +211,8 @@ def merge_heads(x: Tensor) -> Tensor:
     return x.permute(0, 1, 4, 2, 3).flatten(1, 2)
 
 
-def _depth(
-    symbol: str, word: str, depth: int | None, ratio: float | None, channels: int, heads: int, floor: int
+def depth_of(
+    owner: str, symbol: str, word: str, depth: int | None, ratio: float | None, channels: int, heads: int, floor: int
 ) -> int:
     """Channels of all heads together, from a depth or a ratio: exactly one of the two must be given."""
     if (depth is None) == (ratio is None):
@@ -215,29 +220,38 @@ def _depth(
             f"expected exactly one of depth_{symbol} and {word}_ratio, got depth_{symbol}={depth}, {word}_ratio={ratio}"
         )
     if ratio is not None:
-        _expect(
+        expect(
             isinstance(ratio, int | float) and 0 < ratio <= 1,
+            owner,
             f"{word}_ratio",
             f"a share of out_channels above 0 and at most 1 (a number of channels goes in depth_{symbol})",
             ratio,
         )
-        _expect(_is_count(floor), "min_depth_k_per_head", "a whole number of at least 1", floor)
+        expect_count(owner, "min_depth_k_per_head", floor)
         return heads * max(floor, round(ratio * channels / heads))
-    _expect(
-        _is_count(depth) and depth % heads == 0, f"depth_{symbol}", f"a multiple of num_heads = {heads}, above 0", depth
+    expect(
+        is_count(depth) and depth % heads == 0,
+        owner,
+        f"depth_{symbol}",
+        f"a multiple of num_heads = {heads}, above 0",
+        depth,
     )
     return depth
 
 
-def _position_encoding(relative: bool | None, encoding: str | None) -> str:
+def _position_encoding(owner: str, relative: bool | None, encoding: str | None) -> str:
     """One name from the two arguments, which may not contradict each other."""
-    _expect(
-        encoding in (None, *POSITION_ENCODINGS), "position_encoding", f"one of {list(POSITION_ENCODINGS)}", encoding
+    expect(
+        encoding in (None, *POSITION_ENCODINGS),
+        owner,
+        "position_encoding",
+        f"one of {list(POSITION_ENCODINGS)}",
+        encoding,
     )
     if relative is None:
         return encoding or "relative"
     short = "relative" if relative else "none"
-    _expect(encoding in (None, short), "position_encoding", f"{short!r} with relative={relative}", encoding)
+    expect(encoding in (None, short), owner, "position_encoding", f"{short!r} with relative={relative}", encoding)
     return short
 
 
@@ -245,16 +259,9 @@ def _ceil_div(number: int, by: int) -> int:
     return -(-number // by)
 
 
-def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+def _pair(owner: str, size: int | tuple[int, int]) -> tuple[int, int]:
     pair = tuple(size) if isinstance(size, tuple | list | torch.Size) else (size, size)
-    _expect(len(pair) == 2 and all(map(_is_count, pair)), "feature_size", "an int or (H, W), at least 1 each", size)
+    expect(
+        len(pair) == 2 and all(map(is_count, pair)), owner, "feature_size", "an int or (H, W), at least 1 each", size
+    )
     return pair
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _expect(condition: bool, name: str, expected: str, given: object) -> None:
-    if not condition:
-        raise ValueError(f"AAConv2d: {name}: expected {expected}, got {given!r}")

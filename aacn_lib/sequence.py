@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from aacn_lib.attention import IMPLEMENTATIONS, attention, attention_weights
-from aacn_lib.layers import _depth, _expect, _is_count, merge_heads, split_heads
+from aacn_lib.expect import expect, expect_count, is_count
+from aacn_lib.layers import depth_of, merge_heads, split_heads
 from aacn_lib.relative import resize_table
 
 
@@ -50,21 +51,22 @@ class AAConv1d(nn.Module):
         implementation: str = "auto",
     ):
         super().__init__()
+        owner = type(self).__name__
         counts = {"in_channels": in_channels, "out_channels": out_channels, "num_heads": num_heads, "stride": stride}
         for name, value in counts.items():
-            _expect(_is_count(value), name, "a whole number of at least 1", value)
-        _expect(_is_count(kernel_size) and kernel_size % 2 == 1, "kernel_size", "an odd number", kernel_size)
+            expect_count(owner, name, value)
+        expect(is_count(kernel_size) and kernel_size % 2 == 1, owner, "kernel_size", "an odd number", kernel_size)
         known = ["auto", *IMPLEMENTATIONS]
-        _expect(implementation in known, "implementation", f"one of {known}", implementation)
+        expect(implementation in known, owner, "implementation", f"one of {known}", implementation)
         if relative or feature_size is not None:
             wanted = "the length of the output, at least 1" + (", when relative=True" if relative else "")
-            _expect(_is_count(feature_size), "feature_size", wanted, feature_size)
+            expect(is_count(feature_size), owner, "feature_size", wanted, feature_size)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size, self.stride, self.num_heads = kernel_size, stride, num_heads
         self.feature_size, self.implementation = feature_size, implementation
-        self.depth_k = _depth("k", "key", depth_k, key_ratio, out_channels, num_heads, min_depth_k_per_head)
-        self.depth_v = _depth("v", "value", depth_v, value_ratio, out_channels, num_heads, 1)
-        _expect(self.depth_v <= out_channels, "depth_v", f"at most out_channels = {out_channels}", self.depth_v)
+        self.depth_k = depth_of(owner, "k", "key", depth_k, key_ratio, out_channels, num_heads, min_depth_k_per_head)
+        self.depth_v = depth_of(owner, "v", "value", depth_v, value_ratio, out_channels, num_heads, 1)
+        expect(self.depth_v <= out_channels, owner, "depth_v", f"at most out_channels = {out_channels}", self.depth_v)
 
         conv_channels = out_channels - self.depth_v
         self.conv = (

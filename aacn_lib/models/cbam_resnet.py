@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from aacn_lib.expect import expect_count
 from aacn_lib.models.residual import draw_convolutions, make_stages
 from aacn_lib.models.resnet import BasicBlock
 
@@ -45,8 +46,7 @@ class CBAMResNet(nn.Module):
         stochastic_depth: float = 0.0,
     ):
         super().__init__()
-        if not isinstance(width, int) or width < 1:
-            raise ValueError(f"CBAMResNet: width: expected a whole number of at least 1, got {width!r}")
+        expect_count("CBAMResNet", "width", width)
         self.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         shape = [(2 * width, 2, 1), (4 * width, 2, 2), (8 * width, 2, 2), (8 * width, 2, 1)]

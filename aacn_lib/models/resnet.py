@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from aacn_lib.expect import expect_count
 from aacn_lib.models.residual import conv3x3, draw_convolutions, gate, halved, make_stages, plan_attention
 from aacn_lib.stochastic_depth import StochasticDepth
 
@@ -165,8 +166,7 @@ class ResNet(nn.Module):
             raise ValueError(f"ResNet: depth: expected one of {list(DEPTHS)}, got {depth!r}")
         if stem not in ("auto", "small", "large"):
             raise ValueError(f"ResNet: stem: expected 'auto', 'small' or 'large', got {stem!r}")
-        if not isinstance(width, int) or width < 1:
-            raise ValueError(f"ResNet: width: expected a whole number of at least 1, got {width!r}")
+        expect_count("ResNet", "width", width)
         if stem == "auto":
             stem = "small" if max(image_size) <= SMALL_IMAGE else "large"
         block, counts = DEPTHS[depth]

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aacn_lib.expect import expect, expect_count
 from aacn_lib.stochastic_depth import StochasticDepth
 
 POOLS = ("token", "mean")
@@ -61,15 +62,15 @@ class VisionTransformer(nn.Module):
         pool: str = "token",
     ):
         super().__init__()
+        owner = type(self).__name__
         counts = {"patch_size": patch_size, "depth": depth, "width": width, "num_heads": num_heads}
         for name, value in (counts | {"mlp_width": mlp_width}).items():
-            is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-            _expect(is_count, name, "a whole number of at least 1", value)
-        _expect(width % num_heads == 0, "width", f"a multiple of num_heads = {num_heads}", width)
+            expect_count(owner, name, value)
+        expect(width % num_heads == 0, owner, "width", f"a multiple of num_heads = {num_heads}", width)
         for name, value in (("dropout", dropout), ("stochastic_depth", stochastic_depth)):
             is_share = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1
-            _expect(is_share, name, "a share from 0 to below 1", value)
-        _expect(pool in POOLS, "pool", f"one of {list(POOLS)}", pool)
+            expect(is_share, owner, name, "a share from 0 to below 1", value)
+        expect(pool in POOLS, owner, "pool", f"one of {list(POOLS)}", pool)
 
         self.patch_size, self.in_channels = patch_size, in_channels
         self.grid = self._grid_of(*image_size)
@@ -111,8 +112,12 @@ class VisionTransformer(nn.Module):
     def _grid_of(self, H: int, W: int) -> tuple[int, int]:
         """Rows and columns of patches in a picture of H×W pixels."""
         P = self.patch_size
-        _expect(
-            min(H, W) >= P and H % P == W % P == 0, "image size", f"multiples of patch_size = {P} pixels", f"{H}×{W}"
+        expect(
+            min(H, W) >= P and H % P == W % P == 0,
+            type(self).__name__,
+            "image size",
+            f"multiples of patch_size = {P} pixels",
+            f"{H}×{W}",
         )
         return H // P, W // P
 
@@ -182,8 +187,3 @@ class SelfAttention(nn.Module):
     def qkv_heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values (B, heads, tokens, d) of `x` (B, tokens, width)."""
         return self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-
-
-def _expect(condition: bool, name: str, expected: str, given: object) -> None:
-    if not condition:
-        raise ValueError(f"VisionTransformer: {name}: expected {expected}, got {given!r}")
