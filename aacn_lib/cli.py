@@ -87,7 +87,7 @@ def _count_model(options: argparse.Namespace) -> None:
     import torch
 
     from aacn_lib.count import count_flops, count_parameters
-    from aacn_lib.recipe import _apply
+    from aacn_lib.recipe import apply_change
 
     sides = options.image_size.split("x")
     if len(sides) > 2 or not all(side.isdecimal() for side in [*sides, options.classes]):
@@ -98,7 +98,7 @@ def _count_model(options: argparse.Namespace) -> None:
     H, W = int(sides[0]), int(sides[-1])
     overrides = {}
     for change in options.set:
-        _apply(overrides, change)
+        apply_change(overrides, change)
     channels = overrides.pop("in_channels", 3)
     try:
         with torch.device("meta"):  # shapes without numbers: the largest network takes no time and no memory

@@ -55,14 +55,14 @@ def load_recipe(name: str | Path, changes: Iterable[str] = ()) -> Recipe:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: expected a TOML file, {error}") from error
     for change in changes:
-        _apply(table, change)
+        apply_change(table, change)
     _check_keys(table, Recipe, "", leave_out={"name"}, required={"about", "model", "data"})
     training = table.pop("training", {})
     _check_keys(training, Training, "training.")
     return Recipe(name=path.stem, training=Training(**training), **table)
 
 
-def _apply(table: dict, change: str) -> None:
+def apply_change(table: dict, change: str) -> None:
     key, equals, text = change.partition("=")
     if not equals or not key.strip():
         raise ValueError(f"expected KEY=VALUE such as training.epochs=2, got {change!r}")

@@ -2,11 +2,12 @@
 
 from torch import Tensor, nn
 
+from aacn_lib.channel_attention import GATES, make_gate
 from aacn_lib.layers import AAConv2d
 
 # What may stand where a convolution stands. "content" is attention that compares contents only: it cannot tell where
-# it looks. "relative" adds the learned distances.
-MIXINGS = ("convolution", "content", "relative")
+# it looks. "relative" adds the learned distances. "se", "ge" and "cbam" are a convolution whose output passes a gate.
+MIXINGS = ("convolution", "content", "relative", *GATES)
 
 
 class PooledCNN(nn.Module):
@@ -20,9 +21,10 @@ class PooledCNN(nn.Module):
         in_channels: channels of the pictures.
         num_classes: number of outputs.
         image_size: (H, W) of the pictures; attention runs on the full map.
-        mixing: "convolution", "content" or "relative": what the second layer is.
+        mixing: one of MIXINGS: what the second layer is.
         widths: channels of the first and of the second layer.
-        depth_k, depth_v, num_heads: of the attention layer, see `AAConv2d`; without effect on "convolution".
+        depth_k, depth_v, num_heads: of the attention layer, see `AAConv2d`; without effect on any other.
+        gate_options: of "se", "ge" and "cbam", see `channel_attention`; without effect on any other.
         norm_after: put BN and ReLU after the second layer as well, as the paper does after every augmented convolution;
             the circulating network lacks them.
 
@@ -41,13 +43,14 @@ class PooledCNN(nn.Module):
         depth_k: int = 40,
         depth_v: int = 40,
         num_heads: int = 4,
+        gate_options: dict | None = None,
         norm_after: bool = False,
     ):
         super().__init__()
         first, second = widths
         self.stem = nn.Sequential(nn.Conv2d(in_channels, first, 3, padding=1), nn.BatchNorm2d(first), nn.ReLU())
         depths = {"depth_k": depth_k, "depth_v": depth_v, "num_heads": num_heads}
-        self.mix = mixing_layer(mixing, first, second, image_size, **depths)
+        self.mix = mixing_layer(mixing, first, second, image_size, gate_options=gate_options, **depths)
         self.after = nn.Sequential(nn.BatchNorm2d(second), nn.ReLU()) if norm_after else nn.Identity()
         self.head = nn.Linear(second, num_classes)
 
@@ -113,13 +116,22 @@ class ThreeLayerCNN(nn.Module):
 
 
 def mixing_layer(
-    mixing: str, in_channels: int, out_channels: int, feature_size: tuple[int, int], **attention_options
+    mixing: str,
+    in_channels: int,
+    out_channels: int,
+    feature_size: tuple[int, int],
+    *,
+    gate_options: dict | None = None,
+    **attention_options,
 ) -> nn.Module:
     """A 3×3 layer of the kind `mixing` names: one place where the choice is made."""
     if mixing not in MIXINGS:
         raise ValueError(f"mixing: expected one of {list(MIXINGS)}, got {mixing!r}")
     if mixing == "convolution":
         return nn.Conv2d(in_channels, out_channels, 3, padding=1)
+    if mixing in GATES:
+        gate = make_gate(mixing, out_channels, **(gate_options or {}))
+        return nn.Sequential(nn.Conv2d(in_channels, out_channels, 3, padding=1), gate)
     return AAConv2d(
         in_channels,
         out_channels,

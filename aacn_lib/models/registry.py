@@ -6,6 +6,7 @@ from functools import partial
 
 from torch import nn
 
+from aacn_lib.channel_attention import GATES
 from aacn_lib.models.cbam_resnet import CBAMResNet
 from aacn_lib.models.cnn import PooledCNN, ThreeLayerCNN
 from aacn_lib.models.resnet import DEPTHS, ResNet
@@ -21,6 +22,7 @@ _MODELS = {
     "plain_cnn": partial(PooledCNN, mixing="convolution"),
     "content_cnn": partial(PooledCNN, mixing="content"),
     "aa_cnn": partial(PooledCNN, mixing="relative"),
+    **{f"{gate}_cnn": partial(PooledCNN, mixing=gate) for gate in GATES},
     "three_conv": partial(ThreeLayerCNN, mixing="convolution"),
     "three_aa_conv": partial(ThreeLayerCNN, mixing="relative"),
     **{
