@@ -50,8 +50,7 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor | None, rel_w
 
     The kernel computes in float32, from float16 and bfloat16 too. What it cannot do goes to `tiled_attention`: float64,
     which it would round; numbers so large that a logit might overflow, infinity and NaN among them, since its loops are
-    compiled as if there were none; and maps with more than 1024
-    distances, 2H - 1 + 2W - 1.
+    compiled as if there were none; and maps with more than 1024 distances, 2H - 1 + 2W - 1.
 
     Raises:
         ValueError: where there is no Numba, or the tensors are not on a CPU.
