@@ -37,7 +37,7 @@ def _layer_output(
     """The layer's output, written out in full so that each step can be replaced by a mistake."""
     heads, (dk, dv) = layer.num_heads, (layer.depth_k, layer.depth_v)
     sizes = [(dk, dk, dv)[part] for part in order]
-    parts = dict(zip(order, layer.qkv(x).split(sizes, dim=1), strict=True))
+    parts = dict(zip(order, layer.qkv(layer.attention_input(x)).split(sizes, dim=1), strict=True))
     q, k, v = (split(parts[part], heads) for part in range(3))
     H, W, d = q.shape[2:]
     content = q.flatten(2, 3) @ k.flatten(2, 3).mT

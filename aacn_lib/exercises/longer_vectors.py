@@ -38,7 +38,7 @@ def _parts(q: Tensor, k: Tensor, rel_h: Tensor, rel_w: Tensor) -> Parts:
 RIGHT = (("q", "rows", "columns"), ("k", "at row", "at column"))
 _BY_COLUMN = ("k", "at row by column", "at column by column")
 _MISTAKES = {
-    "the blocks of q' and k' stand in different orders: a row logit must meet the one-hot row": (
+    "the blocks of longer_q and longer_k stand in different orders: a row logit must meet the one-hot row": (
         RIGHT[0],
         ("k", "at column", "at row"),
     ),
@@ -46,7 +46,7 @@ _MISTAKES = {
         RIGHT[0],
         _BY_COLUMN,
     ),
-    "the content is missing: q' begins with q, and k' with k": (RIGHT[0][1:], RIGHT[1][1:]),
+    "the content is missing: longer_q begins with q, and longer_k with k": (RIGHT[0][1:], RIGHT[1][1:]),
     "the row logits are missing: rel_h has no effect": (("q", "columns"), ("k", "at column")),
     "the column logits are missing: rel_w has no effect": (("q", "rows"), ("k", "at row")),
     "both tables are mirrored: the index is key - query + size - 1": (
@@ -140,6 +140,8 @@ def _product(answer: object, case: list[Tensor]) -> Tensor:
         if t.ndim != 2 or len(t) != H * W or t.shape[1] not in (d + H + W, d + H + W - 2):
             if t.ndim == 2 and t.shape[1] in (d + H, d + W, H + W, d):
                 wanted += "; a part is missing"
+            if t.ndim == 2 and t.shape[1] in (d + 2 * (H + W - 1), 2 * (H + W - 1)):
+                wanted += "; not all 2H - 1 rows of rel_h: pick for each query the H rows of its distances, W of rel_w"
             raise Wrong(f"{name} has shape {tuple(t.shape)}, {wanted}")
     if longer_q.shape != longer_k.shape:
         raise Wrong(f"longer_q has shape {tuple(longer_q.shape)}, longer_k {tuple(longer_k.shape)}: they must agree")

@@ -158,6 +158,8 @@ WRONG = {
             "    return mean, log_sum\n",
             "walked through twice",
         ),
+        "a slip in log_sum": (_pieces("top + torch.log(total)", "top + torch.log(total) + 0.1"), "): log_sum: got"),
+        "a slip in the mean": (_pieces("weighted / total", "weighted / total + 0.1"), "): mean: entry"),
         "mean only": (_pieces("return mean, log_sum", "return mean"), "expected a tuple"),
     },
     "06.power_of_two": {
@@ -165,7 +167,21 @@ WRONG = {
         "bias of 128": (_power("127", "128"), "not 128"),
         "bias of 126": (_power("127", "126"), "not 126"),
         "another shift": (_power("2**23", "2**22"), "begins at bit 23"),
-        "number instead of bits": (_power(".view(torch.float32)", ".to(torch.float32)"), "keeps them"),
+        "number instead of bits": (_power(".view(torch.float32)", ".to(torch.float32)"), "keeps the bits"),
+        "number instead of bits, split by floor": (
+            _power("torch.round", "torch.floor", ".view(torch.float32)", ".float()", "range(1, 7)", "range(1, 12)"),
+            "`.float()` and `.to` convert",
+        ),
+        "shift first": (
+            _power("(n.to(torch.int32) + 127) * 2**23", "(n.to(torch.int32) * 2**23 + 127)"),
+            "add 127 first",
+        ),
+        "shift first, split by floor": (
+            _power(
+                "torch.round", "torch.floor", "(n.to(torch.int32) + 127) * 2**23", "((n.to(torch.int32) << 23) + 127)"
+            ),
+            "add 127 first",
+        ),
         "64 bits": (_power("torch.int32", "torch.int64"), "torch.int32"),
         "left as whole numbers": (
             _power(".view(torch.float32)", "", "return whole * series", "return whole"),
@@ -265,6 +281,19 @@ WRONG = {
                 "return longer_q @ unused.T, torch.eye(H * W)",
             ),
             "two columns less",
+        ),
+        "the whole tables": (
+            _longer(
+                "rel_h[aacn.relative_index(H)]",
+                "rel_h.expand(H, -1, d)",
+                "rel_w[aacn.relative_index(W)]",
+                "rel_w.expand(W, -1, d)",
+                "torch.eye(H)[:, None, :].expand(H, W, H)",
+                "torch.eye(2 * H - 1)[:H, None, :].expand(H, W, 2 * H - 1)",
+                "torch.eye(W)[None, :, :].expand(H, W, W)",
+                "torch.eye(2 * W - 1)[None, :W, :].expand(H, W, 2 * W - 1)",
+            ),
+            "pick for each query the H rows",
         ),
         "without k": (_longer("[k, at_row, at_column]", "[at_row, at_column]"), "a part is missing"),
         "one tensor": (_longer("return longer_q, longer_k", "return longer_q @ longer_k.T"), "expected a pair"),
