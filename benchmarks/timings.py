@@ -74,21 +74,24 @@ def cuda_peak(step: Callable[[], None]) -> int:
 
 def measure_network(pair: Network, device: str, dtype: str, *, rounds: int, shortest: float) -> dict:
     """Forward and backward of a network without and with attention."""
-    names = (pair.plain, pair.augmented)
     batch = pair.batch_cuda if device == "cuda" else pair.batch_cpu
-    result = {"plain": pair.plain, "augmented": pair.augmented, "batch": batch, "dtype": dtype}
-    missing = [name for name in names if name not in list_models()]
+    result = {"plain": pair.plain, "augmented": pair.label, "batch": batch, "dtype": dtype}
+    missing = [name for name in (pair.plain, pair.augmented) if name not in list_models()]
     if missing:
         return result | {"left_out": f"{' and '.join(missing)}: not in this version"}
     torch.manual_seed(0)
     images = torch.randn(batch, 3, pair.image_size, pair.image_size, device=device)
     labels = torch.randint(100, (batch,), device=device)
-    steps = {name: network_step(name, images, labels, getattr(torch, dtype)) for name in names}
+    options = {} if pair.stages is None else {"attention_stages": pair.stages}
+    steps = {
+        pair.plain: network_step(pair.plain, images, labels, getattr(torch, dtype)),
+        pair.label: network_step(pair.augmented, images, labels, getattr(torch, dtype), **options),
+    }
     return result | {"image_size": pair.image_size, "training": take_turns(steps, rounds, shortest)}
 
 
-def network_step(name: str, images: Tensor, labels: Tensor, dtype: torch.dtype) -> Callable[[], None]:
-    model = create_model(name, 100, images.shape[-1]).to(images.device).train()
+def network_step(name: str, images: Tensor, labels: Tensor, dtype: torch.dtype, **options) -> Callable[[], None]:
+    model = create_model(name, 100, images.shape[-1], **options).to(images.device).train()
     parameters = list(model.parameters())
 
     def step():
@@ -108,7 +111,7 @@ def measure(plan: str, device: str, dtypes: list[str], rounds: int, threads: int
             tell(f"{dtype}, layer {case}")
             layers.append(measure_case(case, device, dtype, **sampling))
         for pair in PLANS[plan].networks:
-            tell(f"{dtype}, {pair.augmented} and {pair.plain}")
+            tell(f"{dtype}, {pair.label} and {pair.plain}")
             networks.append(measure_network(pair, device, dtype, **sampling))
     return {"machine": machine(torch.device(device)), "layers": layers, "networks": networks}
 

@@ -17,7 +17,7 @@ from aacn_lib.attention import attention
 from aacn_lib.layers import AAConv2d, merge_heads, split_heads
 from benchmarks import __main__ as command
 from benchmarks import memory, report, timings, variants
-from benchmarks.cases import LAYER, MARKS, PLANS, VARIANTS, Case
+from benchmarks.cases import EVERY_STAGE, LAYER, MARKS, PLANS, VARIANTS, Case
 from benchmarks.public_layer import PublicAAConv2d
 from tests.oracle import loop_attention
 
@@ -154,7 +154,7 @@ def a_layer(auto: str, **milliseconds: float) -> dict:
 
 def test_marks_by_hand():
     layer = a_layer("fused", public_1x1=300, fused=100, no_positions=80)
-    network = {"plain": "wide_resnet28_10", "augmented": "aa_wide_resnet28_10", "dtype": "float32"}
+    network = {"plain": "wide_resnet28_10", "augmented": EVERY_STAGE, "dtype": "float32"}
     network["training"] = {network["plain"]: {"median": 1.0}, network["augmented"]: {"median": 3.0}}
     results = {
         "modes": {"kept": {"layers": [layer], "networks": [network]}, "default": {"layers": [layer], "networks": []}},
