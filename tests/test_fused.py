@@ -170,7 +170,7 @@ def test_auto_takes_the_kernel_for_large_maps_in_single_precision_only():
     def chosen(H, W, dtype=torch.float32):
         return choose_implementation(torch.empty(1, 1, H, W, 3, dtype=dtype))
 
-    side = math.isqrt(FUSED_FROM)
+    side = math.isqrt(FUSED_FROM - 1) + 1
     assert chosen(side, side) == "fused"
     assert chosen(side, side, torch.bfloat16) == "fused"
     assert chosen(side, side - 1) == "tiled"
