@@ -6,20 +6,23 @@ Importing this package pulls in torch and nothing heavier.
 __version__ = "0.1.0"
 
 from aacn_lib.attention import attention, attention_weights
-from aacn_lib.augment import random_crop, random_flip
+from aacn_lib.augment import Augmentation, random_crop, random_flip
 from aacn_lib.count import count_flops, count_parameters
 from aacn_lib.data import Dataset, Split, load_dataset, normalise
+from aacn_lib.evaluate import evaluate
 from aacn_lib.exercises import check
 from aacn_lib.features import attention_layers, attention_maps, feature_maps
 from aacn_lib.layers import AAConv2d
 from aacn_lib.models import create_model, list_models
 from aacn_lib.relative import relative_index, relative_logits
 from aacn_lib.sequence import AAConv1d
-from aacn_lib.train import History, Training, evaluate, fit
+from aacn_lib.train import History, fit
+from aacn_lib.training import Training
 
 __all__ = [
     "AAConv1d",
     "AAConv2d",
+    "Augmentation",
     "Dataset",
     "History",
     "Split",

@@ -1,9 +1,11 @@
 """The command `aacn`: the same library from a terminal."""
 
 import argparse
+import os
 import sys
 
 import aacn_lib
+from aacn_lib.cli_predict import add_commands as add_prediction
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,6 +20,11 @@ def main(arguments: list[str] | None = None) -> int:
     train.add_argument("--runs", default="runs", metavar="FOLDER", help="where runs are kept (default: runs)")
     train.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
     train.add_argument("--device", help="cpu, cuda, … (default: a GPU if there is one)")
+    train.add_argument(
+        "--checkpoint-every", default="100", metavar="STEPS", help="at most so many are lost (default: 100)"
+    )
+    train.add_argument("--workers", default="4", metavar="N", help="readers of a streamed data set (default: 4)")
+    train.add_argument("--tensorboard", action="store_true", help="also write curves for TensorBoard into the folder")
     train.set_defaults(run=_train)
 
     recipes = commands.add_parser("recipes", help="list the recipes that come with the library")
@@ -35,7 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
     data.set_defaults(run=_data)
 
     records = commands.add_parser("records", help="list the run records that come with the library")
+    records.add_argument("--missing", action="store_true", help="list the runs that still lack one, wanted first first")
     records.set_defaults(run=_records)
+    add_prediction(commands)
 
     options = parser.parse_args(arguments)
     try:
@@ -53,9 +62,31 @@ def _train(options: argparse.Namespace) -> None:
     from aacn_lib.recipe import load_recipe
     from aacn_lib.run import run_recipe
 
+    for name in ("checkpoint_every", "workers"):
+        if not getattr(options, name).isdecimal():
+            flag = "--" + name.replace("_", "-")
+            raise ValueError(f"train: {flag}: expected a whole number of at least 0, got {getattr(options, name)!r}")
     recipe = load_recipe(options.recipe, options.set)
-    print(f"{recipe.name}: {recipe.about}")
-    record = run_recipe(recipe, options.runs, resume=options.resume, device=options.device)
+    # Under `accelerate launch` every process comes here; one of them speaks.
+    speaks = os.environ.get("RANK", "0") == "0"
+    if speaks:
+        print(f"{recipe.name}: {recipe.about}")
+    on_epoch = None
+    if options.tensorboard:
+        from aacn_lib.live import tensorboard_curve
+
+        on_epoch = tensorboard_curve(f"{options.runs}/{recipe.name}/seed{recipe.training.seed}/tensorboard")
+    record = run_recipe(
+        recipe,
+        options.runs,
+        resume=options.resume,
+        device=options.device,
+        checkpoint_every=int(options.checkpoint_every),
+        workers=int(options.workers),
+        on_epoch=on_epoch,
+    )
+    if not speaks:
+        return
     for row in record["epochs"]:
         print(
             f"epoch {row['epoch']:>3}: train loss {row['train_loss']:.3f}, "
@@ -126,8 +157,12 @@ def _data(options: argparse.Namespace) -> None:
 
 
 def _records(options: argparse.Namespace) -> None:
-    from aacn_lib.records import list_records, read_record
+    from aacn_lib.records import list_records, missing_records, read_record
 
+    if options.missing:
+        for name, seed in missing_records():
+            print(f"aacn train {name} --set training.seed={seed}")
+        return
     for entry in list_records():
         name, seed = entry.rsplit("/seed", 1)
         record = read_record(name, int(seed))

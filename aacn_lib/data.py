@@ -1,7 +1,7 @@
 """Data sets as tensors: `load_dataset` is the one door to all of them.
 
-A data set lives in memory as uint8, 4 times smaller than as float32; `normalise` turns a batch into what a network
-eats, on the device where the batch is.
+A data set lives in memory as uint8, 4 times smaller than as float32, or, where it is too large for that, stays in its
+files (`streaming`). `normalise` turns a batch into what a network eats, on the device where the batch is.
 """
 
 import difflib
@@ -15,13 +15,15 @@ from torch import Tensor
 from aacn_lib.cache import CACHED, DatasetUnavailable, data_dir, load_cached
 from aacn_lib.compass import DIRECTIONS, compass
 from aacn_lib.fashion_mini import read_fashion_mini
-from aacn_lib.image_folder import read_image_folder
+from aacn_lib.image_folder import check_size, read_image_folder
 from aacn_lib.splits import Dataset, Split, canonical, hold_out, pixel_statistics
+from aacn_lib.streaming import StreamedSplit, is_large, load_streamed
 
 __all__ = [
     "Dataset",
     "DatasetUnavailable",
     "Split",
+    "StreamedSplit",
     "compass",
     "data_dir",
     "list_datasets",
@@ -39,31 +41,51 @@ def list_datasets() -> list[str]:
     return ["fashion-mini", "compass", *CACHED]
 
 
-def load_dataset(name: str, *, image_size: int | tuple[int, int] | None = None, download: bool = True) -> Dataset:
-    """Loads a data set into memory, in three fixed parts.
+def load_dataset(
+    name: str,
+    *,
+    image_size: int | tuple[int, int] | None = None,
+    download: bool = True,
+    stream: bool | None = None,
+) -> Dataset:
+    """Loads a data set, in three fixed parts.
 
     The validation part is a tenth of each class of the training part, always the same pictures, and disjoint from what
     is left for training. No global random state is used.
 
+    All pictures are held in memory, except those of large folders, which are streamed: read from their files when they
+    are needed, cropped at random for training (see `StreamedSplit.read`).
+
     Args:
         name: `fashion-mini` (embedded), `compass` (generated), `mnist`, `fashion-mnist`, `cifar10`, `cifar100`
             (downloaded once, into `data_dir()`), or `folder:PATH`: class folders of images, either PATH/<class>/* or
-            PATH/{train,validation,test}/<class>/*, where validation and test may be absent.
+            PATH/{train,validation,test}/<class>/*, where validation (or val) and test may be absent.
         image_size: (H, W) or one integer for both, in pixels. For `folder:PATH` only, whose pictures are resized until
             they cover it and cropped in the centre; the other data sets have one size.
         download: False never touches the network.
+        stream: for `folder:PATH` only: True streams, which needs `image_size`, and False does not. None streams when
+            there are more than 20,000 images or, as uint8 of `image_size` in colour, more than 2 GB of them; without
+            `image_size` it never does.
 
     Raises:
         DatasetUnavailable: a ValueError; the data set is neither in `data_dir()` nor could it be downloaded.
-        ValueError: for an unknown name, a wrong image_size, a damaged file.
+        ValueError: for an unknown name, a wrong image_size or stream, a damaged file.
     """
     if not isinstance(name, str):
         raise ValueError(f"name must be a string, got {name!r}")
-    size = _check_size(image_size)
+    size = check_size(image_size)
+    if stream not in (None, True, False):
+        raise ValueError(f"stream must be True, False or None, got {stream!r}")
+    if stream and not name.startswith("folder:"):
+        raise ValueError(f"{name} is held in memory, got stream=True; only folder:PATH is streamed")
     if name.startswith("folder:"):
         path = name.removeprefix("folder:")
         if not path:
             raise ValueError("folder: needs a path, as in folder:pictures/birds")
+        if stream is None:
+            stream = size is not None and is_large(Path(path).expanduser(), size)
+        if stream:
+            return load_streamed(path, size)
         train, validation, test, classes = read_image_folder(Path(path).expanduser(), size)
     elif name == "compass":
         train, validation, test = (compass(count, seed=seed) for count, seed in COMPASS_PARTS.values())
@@ -112,15 +134,6 @@ def _to_split(images: np.ndarray, labels: np.ndarray) -> Split:
     pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()
     frame = max(0, SMALLEST_SIDE - pixels.shape[-1]) // 2
     return Split(F.pad(pixels, (frame,) * 4) if frame else pixels, torch.from_numpy(labels))
-
-
-def _check_size(image_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    if image_size is None:
-        return None
-    sides = tuple(image_size) if isinstance(image_size, tuple | list) else (image_size, image_size)
-    if len(sides) != 2 or any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in sides):
-        raise ValueError(f"image_size must be a positive integer or a pair (H, W) of them, got {image_size!r}")
-    return sides
 
 
 def _unknown(name: str) -> str:

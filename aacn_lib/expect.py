@@ -14,9 +14,9 @@ def expect(condition: bool, owner: str, name: str, expected: str, given: object)
         raise ValueError(f"{owner}: {name}: expected {expected}, got {given!r}")
 
 
-def is_count(value: object) -> bool:
-    """Whether `value` is a whole number of at least 1 (True is not one)."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def is_count(value: object, floor: int = 1) -> bool:
+    """Whether `value` is a whole number of at least `floor` (True is not one)."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= floor
 
 
 def expect_count(owner: str, name: str, value: object) -> None:

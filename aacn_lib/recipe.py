@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from aacn_lib.train import Training
+from aacn_lib.expect import is_count
+from aacn_lib.training import Training
 
 FOLDER = Path(__file__).parent / "assets" / "recipes"
 
@@ -22,6 +23,9 @@ class Recipe:
         data: a name that `load_dataset` knows.
         model_options: overrides for `create_model`.
         training: how it is trained; `training.seed` also seeds the weights.
+        image_size: for `folder:PATH` only, the side in pixels that its pictures are brought to; 0 for other data.
+        seeds: those that the course wants a record of.
+        rank: of these records among those that are missing; 1 is wanted first.
     """
 
     name: str
@@ -30,6 +34,9 @@ class Recipe:
     data: str
     model_options: dict = field(default_factory=dict)
     training: Training = field(default_factory=Training)
+    image_size: int = 0
+    seeds: tuple[int, ...] = (0,)
+    rank: int = 9
 
 
 def list_recipes() -> list[str]:
@@ -59,7 +66,13 @@ def load_recipe(name: str | Path, changes: Iterable[str] = ()) -> Recipe:
     _check_keys(table, Recipe, "", leave_out={"name"}, required={"about", "model", "data"})
     training = table.pop("training", {})
     _check_keys(training, Training, "training.")
-    return Recipe(name=path.stem, training=Training(**training), **table)
+    seeds = table.pop("seeds", [0])
+    if not isinstance(seeds, list) or not seeds or not all(is_count(seed, 0) for seed in seeds):
+        raise ValueError(f"recipe: seeds: expected a list of whole numbers of at least 0, got {seeds!r}")
+    for key, floor in (("rank", 1), ("image_size", 0)):
+        if not is_count(table.get(key, floor), floor):
+            raise ValueError(f"recipe: {key}: expected a whole number of at least {floor}, got {table[key]!r}")
+    return Recipe(name=path.stem, training=Training(**training), seeds=tuple(seeds), **table)
 
 
 def apply_change(table: dict, change: str) -> None:
@@ -86,8 +99,12 @@ def _check_keys(
     known = {f.name: f.type for f in fields(cls) if f.name not in leave_out}
     for key in table:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"; did you mean {prefix}{near[0]}?" if near else ""
+            paths = [prefix + name for name in known]
+            if not prefix:  # a setting written without its table: learning_rate=0.1
+                paths += [f"training.{f.name}" for f in fields(Training)]
+            near = [path for path in paths if path.endswith(f".{key}")]
+            near = near or difflib.get_close_matches(prefix + key, paths, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
             raise ValueError(f"recipe: unknown key {prefix}{key}; expected one of {sorted(known)}{hint}")
     for key in sorted(required - table.keys()):
         raise ValueError(f"recipe: {prefix}{key} is missing")

@@ -1,23 +1,51 @@
 """The two containers every data set comes in, and the one rule by which parts are ordered and held out."""
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from aacn_lib.streaming import StreamedSplit
+
 
 class Split(NamedTuple):
-    """One part of a data set: `images`, uint8 (N, C, H, W), and `labels`, int64 (N,)."""
+    """One part of a data set, in memory: `images`, uint8 (N, C, H, W), and `labels`, int64 (N,)."""
 
     images: Tensor
     labels: Tensor
 
+    @property
+    def picture_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one picture."""
+        C, H, W = self.images.shape[1:]
+        return C, H, W
+
+    def read(self, batches: Iterable[Tensor], *, seed: int | None, workers: int, pin: bool = False) -> Iterator[Tensor]:
+        """The pictures of each tensor of indexes (B,), in order: uint8 (B, C, H, W), where `images` is.
+
+        The same call as `StreamedSplit.read`. There is no file to read, so `seed`, `workers` and `pin` do nothing.
+        """
+        return (self.images[batch] for batch in batches)
+
+    def take(self, indexes: Tensor) -> "Split":
+        """The part of those pictures, in that order: `indexes` is (n,)."""
+        return Split(self.images[indexes], self.labels[indexes])
+
+    def to(self, device: torch.device) -> "Split":
+        """The same part with its pictures and labels on `device`."""
+        return Split(self.images.to(device), self.labels.to(device))
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """A data set held in memory: three parts, class names, and the statistics that normalise its pictures.
+    """A data set: three parts, class names, and the statistics that normalise its pictures.
+
+    The parts are held in memory (`Split`) or read from files when they are needed (`StreamedSplit`); both have
+    `labels`, `picture_shape` and `read`.
 
     `mean` and `std` are float32 (C,) on the scale where black is 0 and white is 1, over the training part only:
     what is known about the validation and test pictures must not reach the training.
@@ -25,9 +53,9 @@ class Dataset:
 
     name: str
     classes: tuple[str, ...]
-    train: Split
-    validation: Split
-    test: Split
+    train: "Split | StreamedSplit"
+    validation: "Split | StreamedSplit"
+    test: "Split | StreamedSplit"
     mean: Tensor
     std: Tensor
 
@@ -37,12 +65,12 @@ class Dataset:
 
     @property
     def in_channels(self) -> int:
-        return self.train.images.shape[1]
+        return self.train.picture_shape[0]
 
     @property
     def image_size(self) -> tuple[int, int]:
         """(H, W) in pixels."""
-        H, W = self.train.images.shape[-2:]
+        _C, H, W = self.train.picture_shape
         return H, W
 
     def __repr__(self) -> str:
@@ -98,11 +126,21 @@ def pixel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
 
     A channel that is constant gets a deviation of 1, so that normalising it gives zeros and not NaN.
     """
+    return statistics_of_counts(count_levels(images))
+
+
+def count_levels(images: Tensor) -> Tensor:
+    """How often each level from 0 to 255 occurs in each channel of uint8 (N, C, H, W) pictures: int64 (C, 256)."""
+    # 256 counts carry the exact statistics; a float copy of CIFAR would take 600 MB.
+    return torch.stack([torch.bincount(channel.reshape(-1), minlength=256) for channel in images.unbind(1)])
+
+
+def statistics_of_counts(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """What `pixel_statistics` returns, from counts (C, 256); counts of several batches may be added up before."""
     levels = torch.arange(256, dtype=torch.float64) / 255
     means, stds = [], []
-    for channel in images.unbind(1):
-        # 256 counts carry the exact statistics; a float copy of CIFAR would take 600 MB.
-        share = torch.bincount(channel.reshape(-1), minlength=256).double() / channel.numel()
+    for count in counts.double():
+        share = count / count.sum()
         mean = (share * levels).sum()
         means.append(mean)
         stds.append((share * (levels - mean) ** 2).sum().sqrt())

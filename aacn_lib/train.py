@@ -1,65 +1,29 @@
-"""Training and evaluation: one loop, short enough to read in one sitting.
+"""Training: one loop, short enough to read in one sitting, for one device or many.
 
-The order of the pictures, the flips and the crops of an epoch are drawn from a generator seeded by (seed, epoch). So an
-epoch can be repeated from its number alone, and a run that was stopped goes on exactly as if it had not been.
+The order of the pictures and everything that is done to them at random is drawn from a generator seeded by (seed,
+epoch). So an epoch can be repeated from its number alone, and a run that was stopped goes on as if it had not been.
 """
 
+import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aacn_lib.augment import random_crop, random_flip
-from aacn_lib.checkpoint import load_checkpoint, save_checkpoint
-from aacn_lib.data import Dataset, Split, normalise
+from aacn_lib.batches import Batch, draw_batches, subset_indexes
+from aacn_lib.checkpoint import load_checkpoint, remove_leftovers, save_checkpoint
+from aacn_lib.data import Dataset
+from aacn_lib.devices import pick_precision, random_states, restore_random_states, start_processes
+from aacn_lib.evaluate import Evaluation, evaluate
+from aacn_lib.optimisers import make_optimiser, make_schedule, sam_ascend
+from aacn_lib.training import Training
 
-
-@dataclass(frozen=True)
-class Training:
-    """How a network is trained. All there is to know, so that a run can be repeated from it.
-
-    Attributes:
-        epochs: passes over the training part.
-        batch_size: pictures a step; a last smaller batch is trained on too.
-        optimiser: "adam", or "sgd" with Nesterov momentum 0.9.
-        learning_rate: the constant rate, or the peak of "one_cycle".
-        weight_decay: decoupled for "adam" (AdamW), the classic L2 term for "sgd".
-        schedule: "constant", or "one_cycle": up for the first 30 % of the steps, then down to nearly zero.
-        augment: random flips and 4-pixel padded crops, drawn for each picture.
-        seed: of the order of pictures and of augmentation. Weights are drawn where the model is created.
-    """
-
-    epochs: int = 1
-    batch_size: int = 128
-    optimiser: str = "adam"
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    schedule: str = "constant"
-    augment: bool = False
-    seed: int = 0
-
-    def __post_init__(self):
-        choices = {"optimiser": ("adam", "sgd"), "schedule": ("constant", "one_cycle")}
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"Training: {name}: expected one of {list(allowed)}, got {getattr(self, name)!r}")
-        for name in ("epochs", "batch_size", "seed"):
-            value, floor = getattr(self, name), 0 if name == "seed" else 1
-            if not isinstance(value, int) or isinstance(value, bool) or value < floor:
-                raise ValueError(f"Training: {name}: expected a whole number of at least {floor}, got {value!r}")
-        if not isinstance(self.augment, bool):
-            raise ValueError(f"Training: augment: expected true or false, got {self.augment!r}")
-        for name, floor in (("learning_rate", "above 0"), ("weight_decay", "of at least 0")):
-            value = getattr(self, name)
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or value < 0 or (value == 0 and name == "learning_rate"):
-                raise ValueError(f"Training: {name}: expected a number {floor}, got {value!r}")
+__all__ = ["Evaluation", "History", "Training", "evaluate", "fit"]
 
 
 @dataclass
@@ -68,15 +32,6 @@ class History:
 
     epochs: list[dict[str, float]] = field(default_factory=list)
     step_loss: list[float] = field(default_factory=list)
-
-
-class Evaluation(NamedTuple):
-    """Mean loss, accuracy in [0, 1], predicted classes (N,) and number of pictures."""
-
-    loss: float
-    accuracy: float
-    predictions: Tensor
-    count: int
 
 
 def fit(
@@ -89,10 +44,12 @@ def fit(
     checkpoint_every: int = 0,
     on_epoch: Callable[[History], None] | None = None,
     progress: bool = True,
+    workers: int = 4,
 ) -> History:
     """Train `model` in place on `data.train`, judging it on `data.validation` after each epoch.
 
-    The test part is never touched: call `evaluate` on it once, at the very end.
+    The test part is never touched: call `evaluate` on it once, at the very end. Started by `accelerate launch` or
+    accelerate's `notebook_launcher`, every process calls this alike and the run is shared among their devices.
 
     Args:
         model: any module (B, C, H, W) → (B, num_classes).
@@ -102,145 +59,210 @@ def fit(
         checkpoint: a file that holds the state of the run. If it exists the run goes on from it, else it is made; on a
             CPU the resumed run ends bitwise equal to one that was never stopped.
         checkpoint_every: also save after this many steps within an epoch; 0 saves at the end of each epoch only.
-        on_epoch: called with the history after each epoch.
+        on_epoch: called with the history after each epoch, in the main process.
         progress: show a progress bar (never where the environment variable AACN_PROGRESS is 0).
+        workers: processes that read the pictures of a streamed data set.
 
     Returns:
         The history, from the first epoch on, also for a resumed run.
 
     Raises:
-        ValueError: if the checkpoint is damaged or belongs to another run.
+        ValueError: if the checkpoint is damaged or belongs to another run, or the loss is no longer a number.
     """
     training = training or Training()
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    model.to(device)
-    train = Split(data.train.images.to(device), data.train.labels.to(device))
-    steps_per_epoch = -(-len(train.labels) // training.batch_size)
-    optimiser = make_optimiser(model, training)
-    schedule = make_schedule(optimiser, training, training.epochs * steps_per_epoch)
-    history, epoch, step, sums = History(), 0, 0, [0.0, 0, 0.0]  # sums: loss, correct, seconds of this epoch so far
-    identity = {"training": asdict(training), "data": data.name, "pictures": len(train.labels)}
+    accelerator = start_processes(device)
+    device, processes = accelerator.device, accelerator.num_processes
+    device = torch.device("cpu") if device.type == "cpu" else device  # accelerate numbers CPUs, torch does not
+    precision = pick_precision(training.precision, device)
+    data = _on_device(data, training, device)
+    steps_per_epoch = -(-len(data.train.labels) // training.batch_size)
 
-    if checkpoint is not None and Path(checkpoint).exists():
-        state = load_checkpoint(checkpoint, identity, device)
-        model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        schedule.load_state_dict(state["schedule"])
-        torch.set_rng_state(state["torch_rng"].cpu())
-        history = History(**state["history"])
-        epoch, step, sums = state["epoch"], state["step"], state["sums"]
+    model.to(device)
+    if training.channels_last:
+        model.to(memory_format=torch.channels_last)
+    optimiser = make_optimiser(model, training)
+    schedule = make_schedule(optimiser, training, steps_per_epoch, training.epochs * steps_per_epoch)
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
+    average = _make_average(model, training.ema_decay)
+    judged = average.module if average else model
+    network = accelerator.prepare_model(model) if processes > 1 else model
+    network = torch.compile(network) if training.compile else network
+
+    history, epoch, step = History(), 0, 0
+    sums = torch.zeros(2, dtype=torch.float64)  # of this epoch so far: loss, correct pictures
+    seconds, recent = 0.0, []  # recent: losses of steps that are still on the device
+    identity = {"training": asdict(training), "data": data.name, "pictures": len(data.train.labels)}
+    holders = {"model": model, "optimiser": optimiser, "schedule": schedule, "scaler": scaler}
+    holders |= {"average": average} if average else {}
+
+    if checkpoint is not None:
+        remove_leftovers(checkpoint)
+        state = load_checkpoint(checkpoint, identity)
+        if state is not None:
+            for name, holder in holders.items():
+                holder.load_state_dict(state[name])
+            history, epoch, step = History(**state["history"]), state["epoch"], state["step"]
+            sums, seconds = state["sums"], state["seconds"]
+            mine = state["random"][accelerator.process_index % len(state["random"])]
+            restore_random_states(mine, device)
+
+    def settle() -> None:
+        """Fetch the losses that are still on the device: done seldom, because it waits for the device."""
+        if not recent:
+            return
+        numbers = torch.stack(recent)
+        recent.clear()
+        numbers = accelerator.reduce(numbers, "sum") if processes > 1 else numbers
+        numbers = numbers.double().cpu()
+        history.step_loss.extend((numbers[:, 0] / numbers[:, 2]).tolist())
+        sums.add_(numbers[:, :2].sum(0))
+        if not numbers.isfinite().all() and not scaler.is_enabled():  # the scaler skips such a step
+            raise ValueError(
+                f"training: the loss is not a number any more in epoch {epoch + 1}, at or before step {step}: "
+                f"expected a rate that it stays finite at, got learning_rate={training.learning_rate}"
+            )
 
     def save() -> None:
-        if checkpoint is not None:
-            state = {
-                "model": model.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "schedule": schedule.state_dict(),
-                "torch_rng": torch.get_rng_state(),  # dropout and the like draw from it
-                "history": asdict(history),
-                "epoch": epoch,
-                "step": step,
-                "sums": sums,
-            }
-            save_checkpoint(checkpoint, identity, state)
+        settle()
+        if checkpoint is None:
+            return
+        states = _from_all_processes(random_states(device), accelerator)
+        if accelerator.is_main_process:
+            position = {"history": asdict(history), "epoch": epoch, "step": step, "sums": sums, "seconds": seconds}
+            parts = {name: holder.state_dict() for name, holder in holders.items()}
+            save_checkpoint(checkpoint, identity, {**parts, **position, "random": states})
+        accelerator.wait_for_everyone()
 
     while epoch < training.epochs:
-        model.train()
-        generator = torch.Generator(device).manual_seed(training.seed * 1_000_003 + epoch)
-        batches = draw_batches(train, training, generator, skip=step)
-        bar = progress_bar(batches, steps_per_epoch, step, f"epoch {epoch + 1}/{training.epochs}", progress)
-        started, before = time.perf_counter(), sums[2]
-        for images, labels in bar:
-            logits = model(normalise(images, data.mean, data.std))
-            loss = F.cross_entropy(logits, labels)
+        network.train()
+        share = {"process": accelerator.process_index, "processes": processes, "workers": workers}
+        batches = draw_batches(data, training, epoch, device, skip=step, **share)
+        title = f"epoch {epoch + 1}/{training.epochs}"
+        bar = progress_bar(batches, steps_per_epoch, step, title, progress and accelerator.is_main_process)
+        started = time.perf_counter() - seconds
+        for batch in bar:
+            recent.append(_backward(network, batch, training, precision, scaler, processes))
+            if training.sam_radius:
+                with sam_ascend(model, training.sam_radius):
+                    optimiser.zero_grad(set_to_none=True)
+                    _backward(network, batch, training, precision, scaler, processes)
+            if training.clip_norm:
+                scaler.unscale_(optimiser)
+                nn.utils.clip_grad_norm_(model.parameters(), training.clip_norm)
+            scale = scaler.get_scale()
+            scaler.step(optimiser)
+            scaler.update()
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            schedule.step()
+            if scaler.get_scale() >= scale:  # a lower one says that float16 overflowed and the step was left out
+                schedule.step()
+            if average:
+                average.update_parameters(model)
 
             step += 1
-            history.step_loss.append(loss.item())
-            sums[0] += loss.item() * len(labels)
-            sums[1] += (logits.argmax(dim=1) == labels).sum().item()
-            sums[2] = before + time.perf_counter() - started
-            bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+            seconds = time.perf_counter() - started
+            if device.type == "cpu" or step % 50 == 0:
+                settle()
+                bar.set_postfix(loss=f"{history.step_loss[-1]:.3f}", refresh=False)
             if checkpoint_every and step % checkpoint_every == 0 and step < steps_per_epoch:
                 save()
 
-        validation = evaluate(model, data.validation, data.mean, data.std)
+        settle()
+        seconds = time.perf_counter() - started
+        result = evaluate(
+            judged,
+            data.validation,
+            data.mean,
+            data.std,
+            precision=precision,
+            workers=workers,
+            accelerator=accelerator,
+        )
         history.epochs.append(
             {
                 "epoch": epoch + 1,
-                "train_loss": sums[0] / len(train.labels),
-                "train_accuracy": sums[1] / len(train.labels),
-                "validation_loss": validation.loss,
-                "validation_accuracy": validation.accuracy,
-                "seconds": sums[2],
+                "train_loss": sums[0].item() / len(data.train.labels),
+                "train_accuracy": sums[1].item() / len(data.train.labels),
+                "validation_loss": result.loss,
+                "validation_accuracy": result.accuracy,
+                "seconds": seconds,
             }
         )
-        epoch, step, sums = epoch + 1, 0, [0.0, 0, 0.0]
+        epoch, step, seconds = epoch + 1, 0, 0.0
+        sums.zero_()
         save()
-        if on_epoch is not None:
+        if on_epoch is not None and accelerator.is_main_process:
             on_epoch(history)
+
+    if average:  # what was validated is what is handed back
+        model.load_state_dict(average.module.state_dict())
     return history
 
 
-@torch.no_grad()
-def evaluate(model: nn.Module, split: Split, mean: Tensor, std: Tensor, *, batch_size: int = 512) -> Evaluation:
-    """Loss and accuracy of `model` on one part of a data set, on the model's device.
-
-    Args:
-        model: (B, C, H, W) → (B, num_classes); its training mode is left as it was.
-        split: uint8 images (N, C, H, W) and int64 labels (N,).
-        mean, std: (C,), those of the data set it was trained on.
-        batch_size: pictures at a time; changes memory, not results.
-
-    Raises:
-        ValueError: if the split is empty.
-    """
-    if len(split.labels) == 0:
-        raise ValueError("evaluate: expected at least one picture, got an empty split")
-    device = next(model.parameters()).device
-    was_training, total_loss, predictions = model.training, 0.0, []
-    model.eval()
-    for images, labels in zip(split.images.split(batch_size), split.labels.split(batch_size), strict=True):
-        logits = model(normalise(images.to(device), mean, std))
-        total_loss += F.cross_entropy(logits, labels.to(device), reduction="sum").item()
-        predictions.append(logits.argmax(dim=1).cpu())
-    model.train(was_training)
-    predictions = torch.cat(predictions)
-    accuracy = (predictions == split.labels.cpu()).float().mean().item()
-    return Evaluation(total_loss / len(predictions), accuracy, predictions, len(predictions))
-
-
-def draw_batches(
-    train: Split, training: Training, generator: torch.Generator, skip: int = 0
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch: shuffled, augmented uint8 batches with their labels, the first `skip` of them left out."""
-    order = torch.randperm(len(train.labels), generator=generator, device=generator.device)
-    for number, chosen in enumerate(order.split(training.batch_size)):
-        images = train.images[chosen]
-        if training.augment:  # drawn for skipped batches too: the generator must move on as it did before
-            images = random_crop(random_flip(images, generator), 4, generator)
-        if number >= skip:
-            yield images, train.labels[chosen]
+def _backward(network, batch: Batch, training: Training, precision: torch.dtype, scaler, processes: int) -> Tensor:
+    """Adds the gradients of a batch, piece by piece. Returns this process's sums (3,): loss, correct, pictures."""
+    sums = torch.zeros(3, device=batch.labels.device)
+    pieces = batch.images.tensor_split(min(training.accumulate, len(batch.labels)))
+    start = 0
+    for number, images in enumerate(pieces):
+        rows = slice(start, start + len(images))
+        start = rows.stop
+        last = number == len(pieces) - 1
+        # Processes exchange gradients once a step, with the last piece.
+        with contextlib.nullcontext() if last or processes == 1 else network.no_sync():
+            if training.channels_last:
+                images = images.contiguous(memory_format=torch.channels_last)
+            with torch.autocast(images.device.type, precision, enabled=precision != torch.float32):
+                logits = network(images)
+            logits, labels = logits.float(), batch.labels[rows]
+            options = {"reduction": "none", "label_smoothing": training.label_smoothing}
+            loss = F.cross_entropy(logits, labels, **options)
+            if batch.partners is not None:  # the loss of a mixed target is the mixture of the two losses
+                other = F.cross_entropy(logits, batch.partners[rows], **options)
+                loss = torch.lerp(other, loss, batch.share[rows])
+            loss = (loss * batch.weight[rows]).sum()
+            # Gradients are averaged over processes: times their number, they are those of the whole batch's mean.
+            scaler.scale(loss * (processes / batch.total)).backward()
+        right = (logits.argmax(dim=1) == labels) * batch.weight[rows]
+        sums += torch.stack([loss.detach(), right.sum(), batch.weight[rows].sum()])
+    return sums
 
 
-def make_optimiser(model: nn.Module, training: Training) -> torch.optim.Optimizer:
-    """The optimiser that `training` names."""
-    rate, decay = training.learning_rate, training.weight_decay
-    if training.optimiser == "adam":
-        return torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=decay)
-    return torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, nesterov=True, weight_decay=decay)
+def _on_device(data: Dataset, training: Training, device: torch.device) -> Dataset:
+    """The data set with the pictures to train on moved to `device`, or chosen from if only a subset is wanted."""
+    from dataclasses import replace
+
+    train = data.train
+    if training.train_subset:
+        train = train.take(subset_indexes(train.labels, training.train_subset))
+    return replace(data, train=train.to(device))
 
 
-def make_schedule(
-    optimiser: torch.optim.Optimizer, training: Training, total_steps: int
-) -> torch.optim.lr_scheduler.LRScheduler:
-    """The learning rate over the steps of the whole run."""
-    if training.schedule == "one_cycle":
-        return torch.optim.lr_scheduler.OneCycleLR(optimiser, training.learning_rate, total_steps=total_steps)
-    return torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0, total_iters=0)
+def _make_average(model: nn.Module, decay: float):
+    """A moving average of all weights and statistics of `model`, or None."""
+    if not decay:
+        return None
+    from torch.optim.swa_utils import AveragedModel
+
+    @torch.no_grad()
+    def move(averages: list[Tensor], values: list[Tensor], steps: Tensor) -> None:
+        # A lower decay at first: otherwise the random initial weights stay in the average for 1 / (1 - decay) steps.
+        weight = 1 - min(decay, (1 + float(steps)) / (10 + float(steps)))
+        for average, value in zip(averages, values, strict=True):
+            if average.is_floating_point():
+                average.lerp_(value.to(average.dtype), weight)
+            else:
+                average.copy_(value)
+
+    return AveragedModel(model, multi_avg_fn=move, use_buffers=True)
+
+
+def _from_all_processes(states: dict, accelerator) -> list[dict]:
+    """The states of every process, in the order of their numbers."""
+    if accelerator.num_processes == 1:
+        return [states]
+    from accelerate.utils import gather_object
+
+    return gather_object([states])
 
 
 def progress_bar(batches, total: int, initial: int, title: str, show: bool):

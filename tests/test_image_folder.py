@@ -70,6 +70,12 @@ def test_part_folders_are_kept_and_missing_ones_made_from_train(tmp_path, given)
     assert together == painted["train"]
 
 
+def test_the_validation_part_may_be_called_val(tmp_path):
+    paint_classes(tmp_path / "train", 3)
+    painted = paint_classes(tmp_path / "val", 2)
+    assert contents(load(tmp_path).validation) == painted
+
+
 def test_a_class_may_be_called_train(tmp_path):
     paint_classes(tmp_path, 3, classes=("bus", "train"))
     assert load(tmp_path).classes == ("bus", "train")
@@ -163,8 +169,12 @@ def test_what_is_wrong_with_a_folder_is_named(tmp_path):
 
 def test_what_is_wrong_with_part_folders_is_named(tmp_path):
     paint_classes(tmp_path / "train", 3)
-    paint_classes(tmp_path / "val", 3)
-    with pytest.raises(ValueError, match=r"val stands beside .*expected only train, validation, test"):
+    paint_classes(tmp_path / "dev", 3)
+    with pytest.raises(ValueError, match=r"dev stands beside .*expected only train, validation, test"):
+        load(tmp_path)
+    (tmp_path / "dev").rename(tmp_path / "val")
+    paint_classes(tmp_path / "validation", 3)
+    with pytest.raises(ValueError, match=r"validation stands beside .*val; expected only one folder for validation"):
         load(tmp_path)
     (tmp_path / "val").rename(tmp_path / "test")
     paint(tmp_path / "test" / "wasp" / "0.png")

@@ -1,27 +1,33 @@
 import copy
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from aacn_lib import train as train_module
+from aacn_lib.batches import draw_batches, subset_indexes
 from aacn_lib.checkpoint import load_checkpoint, save_checkpoint
 from aacn_lib.models import create_model
 from aacn_lib.splits import Dataset, Split
-from aacn_lib.train import Training, draw_batches, evaluate, fit
+from aacn_lib.train import Training, evaluate, fit
 
 
-def toy_data(count=50) -> Dataset:
-    """Pictures of 7×5 pixels whose class is the brighter one of two colour channels: easy to learn."""
+def toy_data(count=50, channels=2) -> Dataset:
+    """Pictures of 7×5 pixels whose class is the brighter one of the first two channels: easy to learn."""
     generator = torch.Generator().manual_seed(3)
 
     def part(size):
         labels = torch.arange(size) % 2
-        images = torch.randint(0, 100, (size, 2, 7, 5), generator=generator, dtype=torch.uint8)
+        images = torch.randint(0, 100, (size, channels, 7, 5), generator=generator, dtype=torch.uint8)
         images[torch.arange(size), labels] += 100
         return Split(images, labels)
 
-    return Dataset("toy", ("first", "second"), part(count), part(12), part(20), torch.full((2,), 0.3), torch.ones(2))
+    return Dataset(
+        "toy", ("first", "second"), part(count), part(12), part(20), torch.full((channels,), 0.3), torch.ones(channels)
+    )
 
 
 def toy_model() -> nn.Module:
@@ -34,8 +40,8 @@ def same_weights(a: nn.Module, b: nn.Module) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
-@pytest.mark.parametrize("optimiser", ["adam", "sgd"])
-@pytest.mark.parametrize("schedule", ["constant", "one_cycle"])
+@pytest.mark.parametrize("optimiser", ["adam", "sgd", "muon"])
+@pytest.mark.parametrize("schedule", ["constant", "one_cycle", "cosine"])
 def test_fit_learns_and_tells_what_happened(optimiser, schedule):
     data, model = toy_data(), toy_model()
     training = Training(epochs=4, batch_size=8, optimiser=optimiser, schedule=schedule, learning_rate=0.02)
@@ -64,10 +70,19 @@ def test_one_seed_gives_one_result_and_another_seed_another():
     assert not same_weights(models[0], models[2])
 
 
+RUNS = {
+    "plain": {"augment": True},
+    "one cycle": {"augment": True, "schedule": "one_cycle"},
+    "muon": {"optimiser": "muon", "schedule": "cosine", "warmup_epochs": 0.5, "ema_decay": 0.9, "mixup": 0.2},
+    "sam": {"optimiser": "sgd", "sam_radius": 0.05, "cutmix": 1.0, "clip_norm": 1.0, "accumulate": 2},
+    "steps": {"optimiser": "sgd", "schedule": "multi_step", "milestones": (1,), "precision": "bfloat16"},
+}
+
+
 @pytest.mark.parametrize("stop_after", [1, 3, 7, 8, 12])
-@pytest.mark.parametrize("schedule", ["constant", "one_cycle"])
-def test_a_stopped_run_resumes_to_a_bitwise_equal_end(tmp_path, monkeypatch, stop_after, schedule):
-    training = Training(epochs=2, batch_size=8, augment=True, schedule=schedule, learning_rate=0.01)
+@pytest.mark.parametrize("run", RUNS)
+def test_a_stopped_run_resumes_to_a_bitwise_equal_end(tmp_path, monkeypatch, stop_after, run):
+    training = Training(epochs=2, batch_size=8, learning_rate=0.01, **RUNS[run])
     whole = toy_model()
     torch.manual_seed(7)
     expected = fit(whole, toy_data(), training, progress=False)
@@ -113,7 +128,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"", "could not read"), (b"no checkpoint at all", "could not read"), (None, "could not")]
+    ("content", "message"), [(b"", "could not read"), (b"no checkpoint at all", "could not read"), (None, "cut short")]
 )
 def test_a_damaged_checkpoint_is_refused_and_left_alone(tmp_path, content, message):
     path = tmp_path / "checkpoint.pt"
@@ -145,27 +160,176 @@ def test_a_failed_save_keeps_the_old_file_and_leaves_no_other(tmp_path, monkeypa
         save_checkpoint(path, {"run": 1}, {"x": torch.zeros(2)})
     monkeypatch.undo()
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
-    assert torch.equal(load_checkpoint(path, {"run": 1}, torch.device("cpu"))["x"], torch.ones(2))
+    assert torch.equal(load_checkpoint(path, {"run": 1})["x"], torch.ones(2))
+
+
+def draw(data, training, epoch=0, **options):
+    return list(draw_batches(data, training, epoch, torch.device("cpu"), **options))
 
 
 def test_every_picture_is_drawn_once_an_epoch_and_in_another_order_the_next():
-    train = Split(torch.arange(50, dtype=torch.uint8).view(50, 1, 1, 1), torch.arange(50))
-    training = Training(batch_size=8)
-    orders = [
-        torch.cat([labels for _, labels in draw_batches(train, training, torch.Generator().manual_seed(seed))])
-        for seed in (0, 1, 0)
-    ]
+    data = toy_data()
+    numbered = Split(data.train.images, torch.arange(50))
+    data = replace(data, train=numbered)
+    orders = [torch.cat([batch.labels for batch in draw(data, Training(batch_size=8), epoch)]) for epoch in (0, 1, 0)]
     assert all(sorted(order.tolist()) == list(range(50)) for order in orders)
     assert not torch.equal(orders[0], orders[1])
     assert torch.equal(orders[0], orders[2])
 
 
+EVERYTHING = {
+    "augment": {"crop": 1, "flip": True, "policy": "trivial_augment_wide", "cutout": 2},
+    "mixup": 0.5,
+    "cutmix": 1.0,
+}
+
+
 def test_skipped_batches_leave_the_rest_as_it_was():
-    data, training = toy_data(), Training(batch_size=8, augment=True)
-    whole = list(draw_batches(data.train, training, torch.Generator().manual_seed(0)))
-    rest = list(draw_batches(data.train, training, torch.Generator().manual_seed(0), skip=3))
+    data, training = toy_data(channels=3), Training(batch_size=8, **EVERYTHING)
+    whole, rest = draw(data, training), draw(data, training, skip=3)
     assert len(rest) == len(whole) - 3
-    assert all(torch.equal(a, b) for x, y in zip(whole[3:], rest, strict=True) for a, b in zip(x, y, strict=True))
+    for x, y in zip(whole[3:], rest, strict=True):
+        for a, b in zip(x[:5], y[:5], strict=True):
+            assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_the_rows_of_all_processes_are_the_batches_of_one(processes):
+    data, training = toy_data(channels=3), Training(batch_size=8, **EVERYTHING)  # the last batch holds two pictures
+    whole = draw(data, training)
+    shares = [draw(data, training, process=process, processes=processes) for process in range(processes)]
+    for number, batch in enumerate(whole):
+        parts = [share[number] for share in shares]
+        assert all(part.total == batch.total for part in parts)
+        for process, part in enumerate(parts):
+            counted = part.weight.bool()
+            for name in ("images", "labels", "partners", "share"):
+                mine = getattr(batch, name)[process::processes]
+                assert torch.equal(getattr(part, name)[counted], mine), name
+        assert sum(part.weight.sum().item() for part in parts) == batch.total
+        assert all(len(part.labels) >= 1 for part in parts)  # every process has something to do
+
+
+def test_a_subset_is_fixed_and_has_equal_classes():
+    labels = torch.tensor([0] * 6 + [1] * 3 + [2] * 5)
+    chosen = subset_indexes(labels, 7)
+    assert labels[chosen].bincount().tolist() in ([3, 2, 2], [2, 3, 2], [2, 2, 3])
+    assert torch.equal(chosen, chosen.unique())
+    assert len(subset_indexes(labels, 14)) == 14
+    assert labels[subset_indexes(labels, 12)].bincount().tolist() == [5, 3, 4]
+    with pytest.raises(ValueError, match="train_subset: expected at most 14, got 15"):
+        subset_indexes(labels, 15)
+
+
+def test_fit_trains_on_the_subset_only():
+    history = fit(toy_model(), toy_data(), Training(batch_size=8, train_subset=20), progress=False)
+    assert len(history.step_loss) == 3
+
+
+def test_accumulated_pieces_make_the_step_of_the_whole_batch():
+    results = []
+    for pieces in (1, 3):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(70, 2)).double()  # no batch norm, no dropout
+        settings = {"batch_size": 16, "optimiser": "sgd", "learning_rate": 0.1, "accumulate": pieces}
+        fit(Double(model), toy_data(), Training(**settings, mixup=1.0, label_smoothing=0.1), progress=False)
+        results.append(model[1].weight)
+    torch.testing.assert_close(*results, rtol=1e-6, atol=1e-8)
+
+
+class Double(nn.Module):
+    """Feeds float64 to a network, so that sums in another order differ by next to nothing."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images):
+        return self.network(images.double())
+
+
+def test_a_step_is_the_one_written_out_by_hand():
+    """Label smoothing, mixup, clipping, SGD with momentum and the moving average, on one linear layer."""
+    data = toy_data()
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(70, 2))
+    by_hand = copy.deepcopy(model)
+    training = Training(
+        batch_size=25, optimiser="sgd", learning_rate=0.1, label_smoothing=0.2, mixup=1.0, clip_norm=0.05, ema_decay=0.9
+    )
+    fit(model, data, training, progress=False)
+
+    speed = {name: torch.zeros_like(p) for name, p in by_hand.named_parameters()}
+    average = copy.deepcopy(by_hand.state_dict())
+    for number, batch in enumerate(draw(data, training)):
+        target = F.one_hot(batch.labels, 2) * batch.share[:, None] + F.one_hot(batch.partners, 2) * (
+            1 - batch.share[:, None]
+        )
+        target = 0.8 * target + 0.2 / 2
+        loss = -(target * by_hand(batch.images).log_softmax(1)).sum(1).mean()
+        by_hand.zero_grad()
+        loss.backward()
+        norm = torch.cat([p.grad.flatten() for p in by_hand.parameters()]).norm()
+        assert norm > 0.05  # or clipping would not be tested
+        with torch.no_grad():
+            for name, p in by_hand.named_parameters():
+                gradient = p.grad * (0.05 / norm)
+                speed[name] = 0.9 * speed[name] + gradient
+                p -= 0.1 * (gradient + 0.9 * speed[name])
+                # torch copies the weights after the first step, then moves by (1 + n) / (10 + n)
+                decay = 0.0 if number == 0 else (1 + number) / (10 + number)
+                average[name] = decay * average[name] + (1 - decay) * p
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(p.detach(), average[name].detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_the_average_is_what_is_validated_and_handed_back():
+    data, model = toy_data(), toy_model()
+    training = Training(epochs=2, batch_size=8, learning_rate=0.02, ema_decay=0.99)
+    history = fit(model, data, training, progress=False)
+    assert evaluate(model, data.validation, data.mean, data.std).loss == pytest.approx(
+        history.epochs[-1]["validation_loss"], rel=1e-5
+    )
+    plain = toy_model()
+    fit(plain, data, replace(training, ema_decay=0.0), progress=False)
+    assert not same_weights(model, plain)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_its_reason(tmp_path):
+    training = Training(epochs=3, batch_size=8, optimiser="sgd", learning_rate=1e30)
+    with pytest.raises(ValueError, match=r"loss is not a number any more in epoch 1.*learning_rate=1e\+30"):
+        fit(toy_model(), toy_data(), training, checkpoint=tmp_path / "checkpoint.pt", progress=False)
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_precision_reaches_the_network_and_the_weights_stay_wide(precision):
+    seen = set()
+
+    class Watched(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(70, 2)
+
+        def forward(self, images):
+            logits = self.layer(images.flatten(1))
+            seen.add(logits.dtype)
+            return logits
+
+    model = Watched()
+    fit(model, toy_data(), Training(precision=precision), progress=False)
+    assert seen == {getattr(torch, precision)}
+    assert model.layer.weight.dtype == torch.float32
+
+
+def test_compiled_training_is_training(monkeypatch):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    compiled, plain = (nn.Sequential(nn.Flatten(), nn.Linear(70, 2)) for _ in range(2))
+    compiled.load_state_dict(plain.state_dict())
+    for model, compile in ((compiled, True), (plain, False)):
+        fit(model, toy_data(), Training(batch_size=25, compile=compile), progress=False)
+    assert list(compiled.state_dict()) == list(plain.state_dict())
+    torch.testing.assert_close(compiled.state_dict(), plain.state_dict())
 
 
 def test_evaluate_counts_every_picture_once_and_does_not_depend_on_the_batch_size():
@@ -189,7 +353,7 @@ def test_evaluate_changes_nothing():
 
 def test_fit_never_reads_the_test_part():
     data = toy_data()
-    data = Dataset("toy", data.classes, data.train, data.validation, None, data.mean, data.std)
+    data = replace(data, test=None)
     fit(toy_model(), data, Training(epochs=1), progress=False)
 
 
@@ -205,12 +369,25 @@ def test_evaluate_refuses_an_empty_split():
         ({"epochs": 0}, "epochs: expected a whole number of at least 1, got 0"),
         ({"batch_size": 2.5}, "batch_size: expected a whole number of at least 1, got 2.5"),
         ({"seed": -1}, "seed: expected a whole number of at least 0, got -1"),
-        ({"optimiser": "adamax"}, r"optimiser: expected one of \['adam', 'sgd'\], got 'adamax'"),
-        ({"schedule": "cosine"}, "schedule: expected one of .* got 'cosine'"),
+        ({"optimiser": "adamax"}, r"optimiser: expected one of \['adam', 'sgd', 'muon'\], got 'adamax'"),
+        ({"schedule": "cosines"}, "schedule: expected one of .* got 'cosines'"),
+        ({"precision": "half"}, "precision: expected one of .* got 'half'"),
+        ({"accumulate": 0}, "accumulate: expected a whole number of at least 1, got 0"),
+        ({"train_subset": True}, "train_subset: expected a whole number of at least 0, got True"),
+        ({"momentum": 1}, "momentum: expected a number of at least 0 and below 1, got 1"),
+        ({"label_smoothing": 1.5}, "label_smoothing: expected a number of at least 0 and below 1, got 1.5"),
+        ({"ema_decay": float("nan")}, "ema_decay: expected a number"),
+        ({"clip_norm": float("inf")}, "clip_norm: expected a number of at least 0, got inf"),
+        ({"channels_last": 1}, "channels_last: expected true or false, got 1"),
+        ({"milestones": (1,)}, "milestones: expected .* got"),
+        ({"schedule": "multi_step"}, "milestones: expected some with schedule multi_step"),
+        ({"schedule": "multi_step", "epochs": 9, "milestones": (5, 3)}, "rising numbers between 0 and epochs=9"),
+        ({"schedule": "one_cycle", "warmup_epochs": 1}, "warmup_epochs: expected 0 with one_cycle"),
+        ({"sam_radius": 0.1, "precision": "float16"}, "sam_radius: expected 0 with float16"),
         ({"learning_rate": 0}, "learning_rate: expected a number above 0, got 0"),
         ({"learning_rate": "0.1"}, "learning_rate: expected a number above 0, got '0.1'"),
         ({"weight_decay": -0.1}, "weight_decay: expected a number of at least 0, got -0.1"),
-        ({"augment": 1}, "augment: expected true or false, got 1"),
+        ({"augment": {"crops": 4}}, "crop"),
     ],
 )
 def test_wrong_settings_are_named(settings, message):
