@@ -44,8 +44,9 @@ class GatherExcite(nn.Module):
     Args:
         channels: C; not needed, taken so that every gate is made alike.
         extent: e; how much of the map is gathered. None is the whole map: one weight a channel. A number gathers means
-            over windows of 2e - 1 pixels, one every e pixels, and each pixel takes the weight of the window that is
-            nearest by interpolation. Pixels outside the map do not count.
+            over windows of (2e - 1) × (2e - 1) pixels, centred at rows and columns 0, e, 2e, …; pixels outside the map
+            do not count. A window serves the e × e pixels that start at its centre. (Where e does not divide the map's
+            side, as `mode="nearest"` of `F.interpolate` shares out the pixels.)
 
     Raises:
         ValueError: if `extent` is neither None nor a whole number of at least 1.

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aacn_lib.exercises.compare import difference
-from aacn_lib.exercises.grading import NotAttempted, Wrong, call, primes
+from aacn_lib.exercises.grading import NotAttempted, Wrong, has_blank, primes
 from aacn_lib.models.vit import EncoderLayer
 
 _PARTS = ("norm1", "norm2", "qkv", "output", "mlp")
@@ -86,7 +86,12 @@ def _parallel(x, norm1, attention, norm2, mlp):
     return x + attention(norm1(x)) + mlp(norm2(x))
 
 
-# message → how the block is wired then, for both settings of pre_norm or for one
+def _normalised_branch(x, norm1, attention, norm2, mlp):
+    x = x + norm1(attention(x))
+    return x + norm2(mlp(x))
+
+
+# message → how the block is wired then, for both settings of pre_norm or for one; a learner may err in one of two only
 _WIRINGS = {
     "pre_norm has no effect: with pre_norm=False the norms stand after the sums, norm1(x + attention(x))": {
         False: _pre,
@@ -102,6 +107,11 @@ _WIRINGS = {
     },
     "with pre_norm=True the branch is added to norm(x): it is added to x as it came in, so that the sum passes "
     "through all layers unchanged": {True: _around_normalised},
+    "the branch was normalised before it was added, x + norm(branch(x)): with pre_norm=True the norm stands before the "
+    "branch, x + branch(norm(x)), with pre_norm=False after the sum, norm(x + branch(x))": {
+        True: _normalised_branch,
+        False: _normalised_branch,
+    },
     "both residuals are missing: each branch is added to what came in": {
         True: lambda x, n1, a, n2, m: m(n2(a(n1(x)))),
         False: lambda x, n1, a, n2, m: n2(m(n1(a(x)))),
@@ -121,8 +131,9 @@ _WIRINGS = {
         True: lambda x, n1, a, n2, m: _pre(x, n1, a, n1, m),
         False: lambda x, n1, a, n2, m: _post(x, n1, a, n1, m),
     },
-    "no norm is used with pre_norm=True: each branch gets norm(x)": {
-        True: lambda x, n1, a, n2, m: (lambda y: y + m(y))(x + a(x))
+    "no norm is used: with pre_norm=True each branch gets norm(x), with pre_norm=False each sum is normalised": {
+        True: lambda x, n1, a, n2, m: (lambda y: y + m(y))(x + a(x)),
+        False: lambda x, n1, a, n2, m: (lambda y: y + m(y))(x + a(x)),
     },
     "the MLP comes before attention: attention is first": {
         True: lambda x, n1, a, n2, m: _pre(x, n2, m, n1, a),
@@ -170,10 +181,10 @@ def check_block(answer: object, generator: torch.Generator) -> None:
     for pre_norm in (True, False, True, False):
         reference, x = _draw_layer(generator)
         attention, mlp_width = reference.attention, reference.mlp[0].out_features
-        block = answer(x.shape[-1], attention.num_heads, mlp_width, pre_norm)
+        block = _build(answer, x.shape[-1], attention.num_heads, mlp_width, pre_norm)
         _check_parts(block, reference)
         block.double().load_state_dict(_renamed(reference.state_dict()))
-        out = call(block, x)
+        out = _output(block, x, pre_norm)
         complaint = difference(out, x, float("inf"))
         if complaint:
             raise Wrong(f"input {tuple(x.shape)}: {complaint}")
@@ -183,22 +194,36 @@ def check_block(answer: object, generator: torch.Generator) -> None:
         complaint = difference(out, _block(reference, x, pre_norm), 1e-9)
         if complaint:
             raise Wrong(f"with the library's weights, pre_norm={pre_norm}, input {tuple(x.shape)}: {complaint}")
-        if _differ(call(block, x), out):
+        if _differ(block(x), out):
             raise Wrong("two calls with the same input differ: is something drawn at random in forward?")
         _check_gradients(reference, block, x, pre_norm)
 
 
 def _name_mistake(cases: list[tuple]) -> None:
-    """Raise the message of the first mistake that explains every output, if the outputs are not right."""
-    if not any(_differ(out, _block(layer, x, pre)) for layer, _, x, out, pre in cases):
+    """Raise the message of the first mistake that explains every wrong output, if there are any.
+
+    If no mistake explains both settings of pre_norm, one is looked for that explains one of them.
+    """
+    wrong = {pre for layer, _, x, out, pre in cases if _differ(out, _block(layer, x, pre))}
+    if not wrong:
         return
-    for message, wirings in _WIRINGS.items():
-        told = [(layer, x, out, pre) for layer, _, x, out, pre in cases if pre in wirings]
-        if not any(_differ(out, _block(layer, x, pre, wiring=wirings[pre])) for layer, x, out, pre in told):
-            raise Wrong(message)
+    _name_wiring(cases, wrong)
     for message, options in _STEPS.items():
         if not any(_differ(out, _block(layer, x, pre, **options)) for layer, _, x, out, pre in cases):
             raise Wrong(message)
+    for pre_norm in sorted(wrong):
+        _name_wiring(cases, {pre_norm})
+
+
+def _name_wiring(cases: list[tuple], settings: set[bool]) -> None:
+    """Raise the message of the first wiring that explains the outputs under these settings of pre_norm."""
+    told = [(layer, x, out, pre) for layer, _, x, out, pre in cases if pre in settings]
+    for message, wirings in _WIRINGS.items():
+        if settings <= wirings.keys() and not any(
+            _differ(out, _block(layer, x, pre, wiring=wirings[pre])) for layer, x, out, pre in told
+        ):
+            one = "" if len(settings) == 2 or "pre_norm" in message else f" (with pre_norm={min(settings)})"
+            raise Wrong(message + one)
 
 
 def _draw_layer(generator: torch.Generator) -> tuple[EncoderLayer, Tensor]:
@@ -210,6 +235,30 @@ def _draw_layer(generator: torch.Generator) -> tuple[EncoderLayer, Tensor]:
             drawn = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
             parameter.copy_(drawn / math.sqrt(parameter.shape[-1]) if parameter.ndim == 2 else 0.5 + 0.5 * drawn)
     return layer, 2 * torch.randn(2, tokens, num_heads * d, generator=generator, dtype=torch.float64)
+
+
+def _build(answer: type, *arguments: object) -> object:
+    try:
+        return answer(*arguments)
+    except (TypeError, AttributeError) as error:
+        if "ellipsis" in str(error).lower():
+            raise Wrong(f"a blank ... is left in __init__: {error}") from error
+        raise
+
+
+def _output(block: nn.Module, x: Tensor, pre_norm: bool) -> object:
+    """What the learner's layer returns; a blank that is left in it is named, for only a part of the work is missing."""
+    try:
+        out = block(x)
+    except (TypeError, AttributeError) as error:
+        if "ellipsis" not in str(error).lower():
+            raise
+        out = ...
+    if has_blank(out):
+        raise Wrong(f"a blank ... is left in forward, or in what it calls: met with pre_norm={pre_norm}")
+    if out is None:
+        raise Wrong(f"forward returned None with pre_norm={pre_norm}: is the `return` missing?")
+    return out
 
 
 def _renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -224,8 +273,11 @@ def _check_parts(block: object, reference: EncoderLayer) -> None:
     """The names and shapes of the parameters, with a reason where they differ."""
     if not isinstance(block, nn.Module):
         raise Wrong("the class is not a torch.nn.Module: write class EncoderBlock(nn.Module)")
-    if any(getattr(block, part, None) is ... for part in _PARTS):
+    blanks = [part for part in _PARTS if getattr(block, part, None) is ...]
+    if len(blanks) == len(_PARTS):
         raise NotAttempted
+    if blanks:
+        raise Wrong(f"a blank ... is left in __init__: self.{', self.'.join(blanks)}")
     wanted, got = _renamed(reference.state_dict()), block.state_dict()
     width, mlp_width = reference.norm1.normalized_shape[0], reference.mlp[0].out_features
     sizes = f"width {width}, {reference.attention.num_heads} heads and mlp_width {mlp_width}"

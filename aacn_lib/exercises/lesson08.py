@@ -1,6 +1,7 @@
 """Checks of lesson 08, channel and spatial attention: what SE adds, which gate it is, SE, weights for pixels."""
 
 import dataclasses
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -10,12 +11,28 @@ from aacn_lib.exercises.grading import (
     REGISTRY,
     NotAttempted,
     Wrong,
+    call,
     free_exercise,
     function_exercise,
     has_blank,
     primes,
 )
 from aacn_lib.exercises.mystery_gates import KINDS
+
+
+def _explain(name: str, say_more: Callable[[object, torch.Generator, Exception], None]) -> None:
+    """Let `say_more(answer, generator, error)` raise a better message about an answer that the check refuses."""
+    exercise = REGISTRY[name]
+
+    def judge(answer: object, generator: torch.Generator) -> None:
+        try:
+            exercise.judge(answer, generator)
+        except Exception as error:
+            say_more(answer, generator, error)
+            raise
+
+    REGISTRY[name] = dataclasses.replace(exercise, judge=judge)
+
 
 # --- 08.se_parameters
 
@@ -57,6 +74,19 @@ function_exercise(
         "channels / reduction must become a whole number, rounded down, before anything is multiplied": (
             lambda c, r: 2 * c * c / r + c / r + c
         ),
+        "max(1, channels / reduction) has the minimum, but is no whole number: round down first, with //": (
+            lambda c, r: 2 * c * max(1, c / r) + max(1, c / r) + c
+        ),
+        "max(1, channels / reduction) is no whole number (round down first, with //), and the biases are missing": (
+            lambda c, r: 2 * c * max(1, c / r)
+        ),
+        "the weights are not 2C² / r, rounded at the end: hidden units must be whole first, ⌊C / r⌋, at least one": (
+            lambda c, r: 2 * c * c // r + max(1, c // r) + c
+        ),
+        "that is 2C² / r, rounded down: the paper's weights without biases. The hidden units must be whole first, "
+        "⌊C / r⌋, at least one, and the library's layers have biases": lambda c, r: 2 * c * c // r,
+        "that is 2C² / r: the paper's weights without biases. The hidden units must be whole, ⌊C / r⌋, at least one, "
+        "and the library's layers have biases": lambda c, r: 2 * c * c / r,
         "only one layer was counted: there are two, down to the hidden units and up again": (
             lambda c, r: c * max(1, c // r) + max(1, c // r)
         ),
@@ -94,14 +124,10 @@ _WORDS = ("se", "ge", "spatial", "cbam", "mixing")
 _TELLING = {
     ("ge", "se"): "change channel 1 only and look at channel 0: in this layer nothing happens there",
     ("se", "ge"): "change channel 1 only and look at channel 0: in this layer its weight changes",
-    ("mixing", "se"): (
-        "it commutes with permutations of pixels, as SE does, but it is no weight times the input: let one pixel be "
-        "different from zero and count the others that are not zero afterwards"
-    ),
-    ("mixing", "ge"): (
-        "it commutes with permutations of pixels, as GE does, but it is no weight times the input: let one pixel be "
-        "different from zero and count the others that are not zero afterwards"
-    ),
+    ("mixing", "se"): "shuffled pixels come out shuffled, as with 'se', but values move",
+    ("mixing", "ge"): "shuffled pixels come out shuffled, as with 'ge', but values move",
+    ("mixing", "spatial"): "values move",
+    ("mixing", "cbam"): "values move",
     ("spatial", "cbam"): "its weights y / x are the same for all channels of a pixel",
     ("cbam", "spatial"): "its weights y / x differ between the channels of one pixel",
     ("cbam", "se"): "its weights y / x differ between the pixels of one channel",
@@ -115,26 +141,43 @@ _TELLING = {
 }
 
 
+_MOVES = ": set all pixels but one to zero, and count the pixels that are not zero in the output"
+
+
 @free_exercise("08.which_gate")
 def _check_which_gate(answer: object, generator: torch.Generator) -> None:
-    if not isinstance(answer, dict):
-        raise Wrong(f"expected a dictionary from letter to word, got {type(answer).__name__}")
-    if has_blank(answer):
+    if not callable(answer):
+        raise Wrong(f"expected the function kind_of(letter) itself, got {type(answer).__name__}")
+    told = {letter: _told(answer, letter) for letter in KINDS}
+    blank = [repr(letter) for letter, word in told.items() if has_blank(word)]
+    if len(blank) == len(KINDS):
         raise NotAttempted
-    if answer.keys() != KINDS.keys():
-        raise Wrong(f"expected the letters {sorted(KINDS)}, got {sorted(map(str, answer))}")
-    for letter, word in answer.items():
-        if word not in _WORDS:
-            raise Wrong(f"{letter!r}: expected one of {list(_WORDS)}, got {word!r}")
-    for letter, kind in KINDS.items():
-        said = answer[letter]
-        if said == kind:
-            continue
-        if said == "mixing":
-            raise Wrong(f"{letter!r} is no mixing: a pixel of zeros stays zero, whatever the others hold")
-        if kind == "mixing":
-            raise Wrong(f"{letter!r} is not {said!r}: {_TELLING.get((kind, said), _TELLING['mixing', 'se'])}")
-        raise Wrong(f"{letter!r} is not {said!r}: {_TELLING[kind, said]}")
+    for letter, word in told.items():
+        if not has_blank(word):
+            _judge_word(letter, word)
+    if blank:
+        raise Wrong(f"right so far; still open: {', '.join(blank)}")
+
+
+def _told(answer: Callable, letter: str) -> object:
+    """The word for a letter, or the blank that stands in its place."""
+    try:
+        return call(answer, letter)
+    except NotAttempted:
+        return ...
+    except KeyError:
+        raise Wrong(f"kind_of has no answer for {letter!r}; the letters are {', '.join(KINDS)}") from None
+
+
+def _judge_word(letter: str, said: object) -> None:
+    kind = KINDS[letter]
+    if said not in _WORDS:
+        raise Wrong(f"{letter!r}: expected one of {list(_WORDS)}, got {said!r}")
+    if said == kind:
+        return
+    if said == "mixing":
+        raise Wrong(f"{letter!r} is no mixing: a pixel of zeros stays zero, whatever the others hold")
+    raise Wrong(f"{letter!r} is not {said!r}: {_TELLING[kind, said]}{_MOVES if kind == 'mixing' else ''}")
 
 
 # --- 08.squeeze_excite
@@ -146,9 +189,10 @@ def squeeze_excite(x: Tensor, down: Tensor, up: Tensor) -> Tensor:
 
 
 def _draw_maps(generator: torch.Generator) -> list[tuple]:
+    """Four cases of different sizes, and one in which a forgotten .T or [:, :, None, None] raises no error."""
     cases = []
-    for _ in range(4):
-        C, hidden, H, W = primes(generator, 4, low=2, high=11)
+    sizes = [primes(generator, 4, low=2, high=11) for _ in range(4)]
+    for C, hidden, H, W in [*sizes, (5, 5, 3, 5)]:
         x = torch.randn(3, C, H, W, generator=generator) + torch.randn(3, C, 1, 1, generator=generator)
         down, up = torch.randn(hidden, C, generator=generator), torch.randn(C, hidden, generator=generator)
         cases.append((x, down, up))
@@ -160,9 +204,11 @@ def _with(
     between=torch.relu,
     last=torch.sigmoid,
     scale=lambda x, w: x * w[..., None, None],
+    first=lambda down: down.T,
+    second=lambda up: up.T,
 ):
     """Squeeze-and-excitation with one step replaced."""
-    return lambda x, down, up: scale(x, last(between(squeeze(x) @ down.T) @ up.T))
+    return lambda x, down, up: scale(x, last(between(squeeze(x) @ first(down)) @ second(up)))
 
 
 function_exercise(
@@ -184,6 +230,21 @@ function_exercise(
         ),
         "the last sigmoid is missing: weights lie between 0 and 1": _with(last=lambda w: w),
         "a ReLU stands at the end: it is a sigmoid there": _with(last=torch.relu),
+        "a second ReLU stands before the sigmoid: then no weight falls below one half": (
+            _with(last=lambda w: w.relu().sigmoid())
+        ),
+        "`down` is (hidden, C): the means (B, C) meet its second axis, so it is means @ down.T": (
+            _with(first=lambda down: down)
+        ),
+        "`up` is (C, hidden): the hidden units (B, hidden) meet its second axis, so it is hidden @ up.T": (
+            _with(second=lambda up: up)
+        ),
+        "`down` is (hidden, C) and `up` is (C, hidden): both must be transposed, means @ down.T and hidden @ up.T": (
+            _with(first=lambda down: down, second=lambda up: up)
+        ),
+        "the weights (B, C) need two axes of size one to meet x (B, C, H, W): weights[:, :, None, None]": (
+            _with(scale=lambda x, w: x * w)
+        ),
         "these are the weights: multiply the input by them": _with(scale=lambda x, w: w),
         "these are the weights: multiply the input by them (and all its pixels)": (
             _with(scale=lambda x, w: w[..., None, None])
@@ -197,6 +258,26 @@ function_exercise(
 )
 
 
+def _gradient_of_map(function: Callable, x: Tensor, down: Tensor, up: Tensor) -> Tensor:
+    given = x.clone().requires_grad_()
+    function(given, down, up).sum().backward()
+    return given.grad
+
+
+def _name_detached_means(answer: object, generator: torch.Generator, error: Exception) -> None:
+    if "gradient of `x` is not" not in str(error):
+        return
+    detached = _with(squeeze=lambda x: x.detach().mean(dim=(2, 3)))
+    if all(
+        torch.allclose(_gradient_of_map(answer, *case), _gradient_of_map(detached, *case), atol=1e-5)
+        for case in _draw_maps(generator)
+    ):
+        raise Wrong("the values are right, but the means were detached: gradients reach x through the weights as well")
+
+
+_explain("08.squeeze_excite", _name_detached_means)
+
+
 # --- 08.spatial_weights
 
 
@@ -206,17 +287,30 @@ def spatial_weights(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 def _draw_kernels(generator: torch.Generator) -> list[tuple]:
+    """Maps larger than the kernel come first: a wrong padding then shows in the shape, not as an error of torch's."""
     cases = []
-    for k in (7, 3, 5, 7):
-        C, H, W = primes(generator, 3, low=3, high=13)
+    for k, low in ((3, 5), (7, 11), (5, 3), (7, 3)):
+        C, H, W = primes(generator, 3, low=low, high=17)
         x = torch.randn(2, C, H, W, generator=generator)
         cases.append((x, 0.4 * torch.randn(1, 2, k, k, generator=generator)))
     return cases
 
 
-def _pixels(mean=lambda x: x.mean(dim=1, keepdim=True), most=lambda x: x.amax(dim=1, keepdim=True), kernel=lambda k: k):
-    """The weights of spatial attention with one summary or the kernel replaced."""
-    return lambda x, k: F.conv2d(torch.cat([mean(x), most(x)], dim=1), kernel(k), padding=k.shape[-1] // 2).sigmoid()
+def _pixels(
+    mean=lambda x: x.mean(dim=1, keepdim=True),
+    most=lambda x: x.amax(dim=1, keepdim=True),
+    kernel=lambda k: k,
+    padding=lambda k: k.shape[-1] // 2,
+    outside="constant",
+    last=torch.sigmoid,
+):
+    """The weights of spatial attention with one step replaced; "constant" is zero outside the picture."""
+
+    def weights(x, k):
+        summary = F.pad(torch.cat([mean(x), most(x)], dim=1), [padding(k)] * 4, mode=outside)
+        return last(F.conv2d(summary, kernel(k)))
+
+    return weights
 
 
 function_exercise(
@@ -239,11 +333,12 @@ function_exercise(
         "the mean runs over the pictures of the batch too: each picture has a map of its own": (
             _pixels(mean=lambda x: x.mean(dim=(0, 1), keepdim=True).expand(len(x), 1, -1, -1))
         ),
-        "the sigmoid is missing: weights lie between 0 and 1": (lambda x, k: _pixels()(x, k).logit()),
-        "the padding is missing, or too small: the map of weights must be as large as the picture": (
-            lambda x, k: F.conv2d(
-                torch.cat([x.mean(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)], dim=1), k, padding=1
-            ).sigmoid()
+        "the sigmoid is missing: weights lie between 0 and 1": _pixels(last=lambda w: w),
+        "the padding is missing: the map of weights must be as large as the picture": _pixels(padding=lambda k: 0),
+        "padding=1 fits a kernel of 3 only: the padding depends on k": _pixels(padding=lambda k: 1),
+        "padding=3 fits a kernel of 7 only: the padding depends on k": _pixels(padding=lambda k: 3),
+        "the values at the border were repeated outside the picture: there both summaries count as zero": (
+            _pixels(outside="replicate")
         ),
         "the kernel was turned by half a turn: PyTorch's convolutions slide it as it is": (
             _pixels(kernel=lambda k: k.flip(2, 3))
@@ -255,3 +350,11 @@ function_exercise(
     },
     gradients=True,
 )
+
+
+def _name_pair_of_max(answer: object, generator: torch.Generator, error: Exception) -> None:
+    if "return_types.max" in str(error):
+        raise Wrong("x.max(dim=1) gives a pair, the maxima and where they stand: use x.amax, or take .values") from None
+
+
+_explain("08.spatial_weights", _name_pair_of_max)

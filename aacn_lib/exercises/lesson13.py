@@ -6,23 +6,61 @@ import torch
 from torch import Tensor
 
 from aacn_lib.exercises.encoder_block import check_block
-from aacn_lib.exercises.grading import REGISTRY, Wrong, free_exercise, function_exercise, primes, value_exercise
+from aacn_lib.exercises.grading import REGISTRY, Wrong, free_exercise, function_exercise, primes
 
-# --- 13.tokens: a picture of 224×224 pixels, patches of 16×16, a class token
+# --- 13.tokens: tokens and pairs for a picture of 224×224 pixels, patches of 16×16 and of 8×8, a class token
 
-value_exercise(
-    "13.tokens",
-    197,
-    mistakes={
-        "the class token is missing: it stands in the row of tokens too": 196,
-        "that is the number of patches along one side: the patches fill the picture, so square it": 14,
-        "that is the number of patches along one side, and the class token: the patches fill the picture": 15,
-        "224² / 16 was computed: a patch has 16² pixels": 3136,
-        "224² / 16 was computed, and the class token added: a patch has 16² pixels": 3137,
-        "that is one token a pixel: the patches are what makes the row short": 50_176,
-        "that is the number of pixels in one patch": 256,
-    },
-)
+# message → tokens as a function of the patch's side
+_TOKEN_MISTAKES = {
+    "the class token is missing: it is one token more": lambda patch: (224 // patch) ** 2,
+    "that is the number of patches along one side: the patches fill the picture, so square it": (
+        lambda patch: 224 // patch
+    ),
+    "that is the number of patches along one side, and the class token: the patches fill the picture": (
+        lambda patch: 1 + 224 // patch
+    ),
+    "224² was divided by the patch's side: a patch has as many pixels as the square of its side": (
+        lambda patch: 224**2 // patch
+    ),
+    "224² was divided by the patch's side, and the class token added: a patch has as many pixels as the square of its "
+    "side": lambda patch: 1 + 224**2 // patch,
+    "that is one token a pixel: a whole patch becomes one token": lambda patch: 224**2,
+    "that is the number of pixels in one patch": lambda patch: patch**2,
+    "the class token was squared too: square the patches along one side, then add one": (
+        lambda patch: (1 + 224 // patch) ** 2
+    ),
+}
+
+# message → pairs as a function of the right number of tokens
+_PAIR_MISTAKES = {
+    "a token asks itself too, and (a, b) is another pair than (b, a): there are tokens² pairs": lambda n: n * (n - 1),
+    "(a, b) and (b, a) are two pairs, as query and key are two roles: nothing is halved": lambda n: n * (n - 1) // 2,
+    "(a, b) and (b, a) are two pairs, as query and key are two roles: do not halve": lambda n: n * (n + 1) // 2,
+    "the class token is missing in the pairs: it asks and is asked like every token": lambda n: (n - 1) ** 2,
+    "the patches' pairs and one more were counted: the class token meets every patch": lambda n: (n - 1) ** 2 + 1,
+    "that is the number of tokens again: every token asks every token": lambda n: n,
+    "the tokens were doubled: every token asks every token, so square them": lambda n: 2 * n,
+}
+
+
+def _check_tokens(answer: object, generator: torch.Generator) -> None:
+    if not isinstance(answer, tuple | list) or len(answer) != 4:
+        raise Wrong("expected four numbers: tokens and pairs with patches of 16×16, then of 8×8")
+    for name, value in zip(("tokens_16", "pairs_16", "tokens_8", "pairs_8"), answer, strict=True):
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise Wrong(f"{name}: {value!r} is no whole number to Python: divide with //")
+    for patch, (tokens, pairs) in ((16, answer[:2]), (8, answer[2:])):
+        n = 1 + (224 // patch) ** 2
+        for name, value, right, mistakes, of in (
+            (f"tokens_{patch}", tokens, n, _TOKEN_MISTAKES, patch),
+            (f"pairs_{patch}", pairs, n * n, _PAIR_MISTAKES, n),
+        ):
+            if value != right:
+                known = (message for message, wrong in mistakes.items() if value == wrong(of))
+                raise Wrong(f"{name}: {next(known, f'{value} is not the answer')}")
+
+
+free_exercise("13.tokens")(_check_tokens)
 
 
 # --- 13.patchify
@@ -76,7 +114,7 @@ function_exercise(
         "the two last axes are exchanged: (B, patches, numbers of a patch) is wanted, a token a row": (
             lambda x, p: patchify(x, p).mT
         ),
-        "the patches are still on a grid: (B, rows, columns, …), wanted is one row of patches": (
+        "the patches are still on a grid: (B, rows, columns, …), wanted is one sequence of patches": (
             lambda x, p: patchify(x, p).unflatten(1, (x.shape[2] // p, -1))
         ),
         "each channel became a token of its own: a patch holds all channels of its pixels": (
@@ -117,7 +155,7 @@ function_exercise(
         "the class token stands at the end, though the positions are in the right places: it comes first": (
             lambda x, t, p: add_token(x, t, p).roll(-1, dims=1)
         ),
-        "the class token was added to every patch: it is one more token in the row": lambda x, t, p: x + t + p[1:],
+        "the class token was added to every patch: it is one more token in the sequence": lambda x, t, p: x + t + p[1:],
         "the class token got no position: row 0 of the positions is its own": (
             lambda x, t, p: torch.cat([t.expand(len(x), 1, -1), x + p[1:]], dim=1)
         ),
@@ -227,6 +265,14 @@ function_exercise(
         ),
         "the biases of the layers' linear maps are missing: q, k, v, the projection and the MLP have them": (
             _off_by(lambda s, p, c, n, L, D, M: -L * (5 * D + M))
+        ),
+        "3 · width · depth numbers are missing: the linear map to q, k and v has a bias in every layer": (
+            _off_by(lambda s, p, c, n, L, D, M: -3 * D * L)
+        ),
+        "width · depth numbers are missing: the output projection of attention and the MLP's map back to width each "
+        "have a bias in every layer": _off_by(lambda s, p, c, n, L, D, M: -D * L),
+        "mlp_width · depth numbers are missing: the MLP's first linear map has a bias in every layer": (
+            _off_by(lambda s, p, c, n, L, D, M: -M * L)
         ),
         "the head is missing: width numbers and a bias for each class": (
             _off_by(lambda s, p, c, n, L, D, M: -(D + 1) * n)

@@ -9,6 +9,10 @@ HIDDEN = "max(1, channels // reduction)"
 TOTAL = "2 * channels * hidden + hidden + channels"
 
 KINDS = {"a": "ge", "b": "mixing", "c": "spatial", "d": "se", "e": "cbam"}
+OPEN = """\
+def kind_of(letter):
+    return {"a": "ge", "b": ..., "c": "spatial", "d": ..., "e": ...}[letter]
+"""
 
 EXCITE = """\
 def squeeze_excite(x, down, up):
@@ -36,7 +40,7 @@ def _changed(source, *changes):
 
 
 def _said(**words):
-    return f"kind_of = {KINDS | words!r}"
+    return f"def kind_of(letter):\n    return {KINDS | words!r}[letter]"
 
 
 def _excite(*changes):
@@ -56,6 +60,18 @@ WRONG = {
         "rounded to the nearest": (COUNT.format("max(1, round(channels / reduction))", TOTAL), "not to the nearest"),
         "rounded up": (COUNT.format("-(-channels // reduction)", TOTAL), "not up"),
         "not rounded": (COUNT.format("channels / reduction", TOTAL), "must become a whole number"),
+        "not rounded, with a minimum": (COUNT.format("max(1, channels / reduction)", TOTAL), "has the minimum, but"),
+        "not rounded, with a minimum, no biases": (
+            COUNT.format("max(1, channels / reduction)", "2 * channels * hidden"),
+            "and the biases are missing",
+        ),
+        "2C² / r and biases": (
+            COUNT.format(HIDDEN, "2 * channels**2 // reduction + hidden + channels"),
+            "be whole first",
+        ),
+        "2C² / r, rounded down": (COUNT.format("None", "2 * channels**2 // reduction"), "2C² / r, rounded down"),
+        "2C² / r, at least one": (COUNT.format("None", "max(1, 2 * channels**2 // reduction)"), "without biases"),
+        "2C² / r": (COUNT.format("None", "2 * channels**2 / reduction"), "that is 2C² / r: the paper's"),
         "one layer": (COUNT.format(HIDDEN, "channels * hidden + hidden"), "only one layer"),
         "as a 3×3 convolution": (COUNT.format(HIDDEN, TOTAL.replace("2 *", "18 *")), "no kernel size"),
         "reduction as hidden units": (COUNT.format("reduction", TOTAL), "it divides the channels"),
@@ -66,17 +82,20 @@ WRONG = {
         "SE and GE exchanged": (_said(a="se", d="ge"), "change channel 1 only"),
         "SE where a channel decides alone": (_said(a="se"), "in this layer nothing happens there"),
         "GE where channels decide together": (_said(d="ge"), "in this layer its weight changes"),
-        "content attention taken for SE": (_said(b="se"), "commutes with permutations of pixels, as SE does"),
-        "content attention taken for GE": (_said(b="ge"), "commutes with permutations of pixels, as GE does"),
-        "content attention taken for CBAM": (_said(b="cbam"), "count the others that are not zero"),
+        "content attention taken for SE": (_said(b="se"), "come out shuffled, as with 'se', but values move"),
+        "content attention taken for GE": (_said(b="ge"), "come out shuffled, as with 'ge', but values move"),
+        "content attention taken for CBAM": (_said(b="cbam"), "'cbam': values move: set all pixels but one to zero"),
+        "content attention taken for spatial": (_said(b="spatial"), "count the pixels that are not zero"),
         "spatial taken for CBAM": (_said(c="cbam"), "the same for all channels of a pixel"),
         "CBAM taken for spatial": (_said(e="spatial"), "differ between the channels of one pixel"),
         "CBAM taken for SE": (_said(e="se"), "differ between the pixels of one channel"),
         "SE taken for spatial": (_said(d="spatial"), "the same at all pixels of a channel"),
         "a gate taken for mixing": (_said(e="mixing"), "a pixel of zeros stays zero"),
         "another word": (_said(e="attention"), "expected one of"),
-        "a letter forgotten": ('kind_of = {"a": "ge"}', "expected the letters"),
-        "a list": (f"kind_of = {list(KINDS.values())}", "expected a dictionary"),
+        "some left open": (OPEN, "right so far; still open: 'b', 'd', 'e'"),
+        "some left open, one wrong": (OPEN.replace('"spatial"', '"se"'), "'c' is not 'se'"),
+        "a letter forgotten": ('def kind_of(letter):\n    return {"a": "ge"}[letter]', "no answer for 'b'"),
+        "a dictionary": (f"kind_of = {KINDS}", "expected the function"),
     },
     "08.squeeze_excite": {
         "no ReLU": (_excite(".relu()", ""), "the ReLU between"),
@@ -95,7 +114,13 @@ WRONG = {
         "added": (_excite("x * weights", "x + weights"), "were added to the input"),
         "shortcut inside": (_excite("return x *", "return x + x *"), "the shortcut is the block's"),
         "biases": (_excite("down.T)", "down.T + 1)"), "entry ["),
-        "detached": (_excite("means = x.mean", "means = x.detach().mean"), "gradient of `x`"),
+        "second ReLU": (_excite("up.T).sigmoid()", "up.T).relu().sigmoid()"), "a second ReLU"),
+        "down not transposed": (_excite("down.T", "down"), "so it is means @ down.T"),
+        "up not transposed": (_excite("up.T", "up"), "so it is hidden @ up.T"),
+        "neither transposed": (_excite("down.T", "down", "up.T", "up"), "both must be transposed"),
+        "axes missing": (_excite("weights[:, :, None, None]", "weights"), "need two axes of size one"),
+        "means detached": (_excite("means = x.mean", "means = x.detach().mean"), "the means were detached"),
+        "picture detached": (_excite("x * weights", "x.detach() * weights"), "gradient of `x` is not"),
         "in place": (
             _excite("return x * weights[:, :, None, None]", "return x.mul_(weights[:, :, None, None])"),
             "in place",
@@ -121,7 +146,17 @@ WRONG = {
             "over the pictures of the batch",
         ),
         "no sigmoid": (_pixels(".sigmoid()", ""), "the sigmoid is missing"),
-        "padding of one": (_pixels("kernel.shape[-1] // 2", "1"), "the padding is missing, or too small"),
+        "no padding": (_pixels("kernel.shape[-1] // 2", "0"), "the padding is missing"),
+        "padding of one": (_pixels("kernel.shape[-1] // 2", "1"), "padding=1 fits a kernel of 3 only"),
+        "padding of three": (_pixels("kernel.shape[-1] // 2", "3"), "padding=3 fits a kernel of 7 only"),
+        "border repeated": (
+            _pixels(
+                "F.conv2d(summary, kernel, padding=padding)",
+                "F.conv2d(F.pad(summary, [padding] * 4, mode='replicate'), kernel)",
+            ),
+            "were repeated outside the picture",
+        ),
+        "values and places": (_pixels("x.amax(", "x.max("), "gives a pair, the maxima and where they stand"),
         "kernel turned": (_pixels("(summary, kernel,", "(summary, kernel.flip(2, 3),"), "half a turn"),
         "kernel transposed": (_pixels("(summary, kernel,", "(summary, kernel.mT,"), "rows and columns are swapped"),
         "scaled picture": (_pixels("return F", "return x * F"), "times the weights"),

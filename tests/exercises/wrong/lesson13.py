@@ -62,6 +62,11 @@ def _changed(source, *changes):
     return source
 
 
+def _tokens(tokens="1 + (224 // patch) ** 2", pairs="n * n"):
+    lines = (f"patch = {p}\nn = tokens_{p} = {tokens}\npairs_{p} = {pairs}\n" for p in (16, 8))
+    return "".join(lines)
+
+
 def _block(*changes):
     return _changed(BLOCK, *changes)
 
@@ -78,6 +83,14 @@ POST = """\
         x = self.norm1(x + self.attention(x))
         return self.norm2(x + self.mlp(x))
 """
+NORMALISED = """\
+        x = x + self.norm1(self.attention(x))
+        return x + self.norm2(self.mlp(x))
+"""
+BARE = """\
+        x = x + self.attention(x)
+        return x + self.mlp(x)
+"""
 RAW_SPLIT = (
     "t.unflatten(2, (self.num_heads, -1)).transpose(1, 2)",
     "t.reshape(len(t), self.num_heads, t.shape[1], -1)",
@@ -86,14 +99,31 @@ RAW_MERGE = ("heads.transpose(1, 2).flatten(2)", "heads.reshape(len(heads), head
 
 WRONG = {
     "13.tokens": {
-        "no class token": ("tokens_in_the_row = (224 // 16) ** 2", "the class token is missing"),
-        "one side": ("tokens_in_the_row = 224 // 16", "along one side"),
-        "one side and the token": ("tokens_in_the_row = 1 + 224 // 16", "along one side, and the class token"),
-        "divided once": ("tokens_in_the_row = 224**2 // 16", "224² / 16 was computed"),
-        "divided once, with the token": ("tokens_in_the_row = 1 + 224**2 // 16", "and the class token added"),
-        "a token a pixel": ("tokens_in_the_row = 224**2", "one token a pixel"),
-        "pixels of a patch": ("tokens_in_the_row = 16**2", "pixels in one patch"),
-        "rubbish": ("tokens_in_the_row = 12", "is not the answer"),
+        "no class token": (_tokens("(224 // patch) ** 2"), "tokens_16: the class token is missing: it is one token"),
+        "one side": (_tokens("224 // patch"), "along one side: the patches"),
+        "one side and the token": (_tokens("1 + 224 // patch"), "along one side, and the class token"),
+        "divided once": (_tokens("224**2 // patch"), "divided by the patch's side: a patch"),
+        "divided once, with the token": (_tokens("1 + 224**2 // patch"), "and the class token added"),
+        "a token a pixel": (_tokens("224**2"), "one token a pixel"),
+        "pixels of a patch": (_tokens("patch**2"), "pixels in one patch"),
+        "squared with the token": (_tokens("(1 + 224 // patch) ** 2"), "the class token was squared too"),
+        "rubbish": (_tokens("12"), "tokens_16: 12 is not the answer"),
+        "twice the tokens at patch 8": (
+            "tokens_16, pairs_16, tokens_8, pairs_8 = 197, 197**2, 2 * 197, 394**2",
+            "tokens_8: 394 is not the answer",
+        ),
+        "pairs without itself": (_tokens(pairs="n * (n - 1)"), "pairs_16: a token asks itself too"),
+        "pairs without order": (_tokens(pairs="n * (n - 1) // 2"), "nothing is halved"),
+        "pairs without order, with itself": (_tokens(pairs="n * (n + 1) // 2"), "do not halve"),
+        "pairs of patches": (_tokens(pairs="(n - 1) ** 2"), "the class token is missing in the pairs"),
+        "pairs of patches and one": (_tokens(pairs="(n - 1) ** 2 + 1"), "the class token meets every patch"),
+        "pairs are tokens": (_tokens(pairs="n"), "the number of tokens again"),
+        "pairs are two a token": (_tokens(pairs="2 * n"), "square them"),
+        "pairs times four at patch 8": (
+            "tokens_16, pairs_16, tokens_8, pairs_8 = 197, 197**2, 785, 4 * 197**2",
+            "pairs_8: 155236 is not the answer",
+        ),
+        "a float": (_tokens("1 + (224 / patch) ** 2"), "no whole number"),
     },
     "13.patchify": {
         "bare reshape": (PATCHIFY.format("return x.reshape(B, rows * columns, C * P * P)"), "a bare reshape"),
@@ -187,6 +217,23 @@ WRONG = {
             _block("x + self.attention", "self.attention", "x + self.mlp", "self.mlp"),
             "both residuals are missing",
         ),
+        "no residuals in pre-norm": (
+            _block(PRE, PRE.replace("x + self.attention", "self.attention").replace("x + self.mlp", "self.mlp")),
+            "both residuals are missing: each branch is added to what came in (with pre_norm=True)",
+        ),
+        "no residuals in post-norm": (
+            _block(POST, POST.replace("x + self.attention", "self.attention").replace("x + self.mlp", "self.mlp")),
+            "both residuals are missing: each branch is added to what came in (with pre_norm=False)",
+        ),
+        "branches normalised": (
+            _block(PRE, NORMALISED.replace("        ", "            "), POST, NORMALISED),
+            "x + norm(branch(x))",
+        ),
+        "branches normalised in post-norm": (_block(POST, NORMALISED), "x + norm(branch(x))"),
+        "branches normalised in pre-norm": (
+            _block(PRE, NORMALISED.replace("        ", "            ")),
+            "x + norm(branch(x))",
+        ),
         "no first residual": (_block("x + self.attention", "self.attention"), "around attention is missing"),
         "no second residual": (_block("x + self.mlp", "self.mlp"), "around the MLP is missing"),
         "in parallel": (
@@ -197,7 +244,23 @@ WRONG = {
             _block("self.mlp(self.norm2(x))", "self.mlp(self.norm1(x))", "return self.norm2(", "return self.norm1("),
             "norm1 is used twice",
         ),
+        "one norm in pre-norm": (
+            _block("self.mlp(self.norm2(x))", "self.mlp(self.norm1(x))"),
+            "norm1 is used twice and norm2 never: each branch has a norm of its own (with pre_norm=True)",
+        ),
+        "one norm in post-norm": (
+            _block("return self.norm2(", "return self.norm1("),
+            "norm1 is used twice and norm2 never: each branch has a norm of its own (with pre_norm=False)",
+        ),
         "no norm": (_block("(self.norm1(x))", "(x)", "(self.norm2(x))", "(x)"), "no norm is used"),
+        "no norm at all": (
+            _block(PRE, BARE.replace("        ", "            "), POST, BARE),
+            "no norm is used",
+        ),
+        "two mistakes": (
+            _block(PRE, PRE.replace("x + self.mlp", "self.mlp"), "return self.norm2(", "return self.norm1("),
+            "(with pre_norm=False)",
+        ),
         "MLP first": (
             _block(
                 PRE,
@@ -244,6 +307,29 @@ WRONG = {
             "differ",
         ),
         "no return": (_block("return x + self.mlp", "return None and self.mlp"), "returned None"),
+        "a blank norm": (_block("nn.LayerNorm(width)\n", "...\n"), "is left in __init__: self.norm2"),
+        "two blanks": (
+            _block("nn.Linear(width, width)", "...", "3 * width)", "3 * width) and ..."),
+            "is left in __init__: self.qkv, self.output",
+        ),
+        "a blank in the MLP": (_block("nn.GELU(), ", "..., "), "a blank ... is left in __init__"),
+        "a blank post-norm": (
+            _block(POST, "        return ...\n"),
+            "left in forward, or in what it calls: met with pre_norm=F",
+        ),
+        "a blank pre-norm": (_block(PRE, "            return ...\n"), "met with pre_norm=True"),
+        "a blank branch": (
+            _block("return self.norm2(x + self.mlp(x))", "return self.norm2(x + ...)"),
+            "is left in forward",
+        ),
+        "a blank attention": (
+            _block("return self.output(self.merge(weights @ v))", "return ..."),
+            "is left in forward",
+        ),
+        "a blank forward": (
+            _block(PRE, "            return ...\n", POST, "        return ...\n"),
+            "is left in forward",
+        ),
         "an instance": (BLOCK + "\nEncoderBlock = EncoderBlock(12, 3, 20)\n", "the class itself"),
     },
     "13.vit_parameters": {
@@ -283,6 +369,15 @@ WRONG = {
                 "width * mlp_width + mlp_width",
             ),
             "the biases of the layers' linear maps",
+        ),
+        "no bias of q, k, v": (_count("(width + 1) * 3 * width", "3 * width * width"), "3 · width · depth numbers"),
+        "no bias of the projection": (
+            _count(" + (width + 1) * width\n", " + width * width\n"),
+            "width · depth numbers",
+        ),
+        "no bias of the MLP's first map": (
+            _count("(width + 1) * mlp_width", "width * mlp_width"),
+            "mlp_width · depth numbers",
         ),
         "no head": (_count(" + norm + head", " + norm"), "the head is missing"),
         "a float": (_count("image_size // patch_size", "image_size / patch_size"), "no whole number"),
