@@ -59,6 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _train(options: argparse.Namespace) -> None:
+    from aacn_lib.devices import pick_device
     from aacn_lib.recipe import load_recipe
     from aacn_lib.run import run_recipe
 
@@ -67,6 +68,7 @@ def _train(options: argparse.Namespace) -> None:
             flag = "--" + name.replace("_", "-")
             raise ValueError(f"train: {flag}: expected a whole number of at least 0, got {getattr(options, name)!r}")
     recipe = load_recipe(options.recipe, options.set)
+    pick_device(options.device)
     # Under `accelerate launch` every process comes here; one of them speaks.
     speaks = os.environ.get("RANK", "0") == "0"
     if speaks:

@@ -28,6 +28,11 @@ def show_training(epochs: Sequence[Mapping[str, float]], path: str | Path | None
     epochs: the `epochs` of a record or a history. Training values are means over an epoch, during which the network
     changes; validation values come from its end.
     """
+    _finish(training_figure(epochs), path)
+
+
+def training_figure(epochs: Sequence[Mapping[str, float]]):
+    """The matplotlib figure that `show_training` shows."""
     needed = [f"{part}_{what}" for what in ("loss", "accuracy") for part in ("train", "validation")]
     if not epochs or not all(set(needed) <= set(row) for row in epochs):
         raise ValueError(f"epochs must hold at least one row, each with {', '.join(needed)}")
@@ -55,7 +60,7 @@ def show_training(epochs: Sequence[Mapping[str, float]], path: str | Path | None
         axis.set(xlabel="epoch", ylabel=label)
         axis.grid(alpha=0.25)
         axis.legend(frameon=False)
-    _finish(figure, path)
+    return figure
 
 
 def show_predictions(

@@ -18,9 +18,9 @@ def live_curve() -> Callable[[History], None]:
         import matplotlib.pyplot as plt
         from IPython.display import display
 
-        from aacn_lib.figures_report import training_curves
+        from aacn_lib.figures_report import training_figure
 
-        figure = training_curves(history.epochs)
+        figure = training_figure(history.epochs)
         if handle is None:
             handle = display(figure, display_id=True)
         else:

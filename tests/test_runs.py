@@ -8,10 +8,13 @@ import torch
 
 from aacn_lib import records
 from aacn_lib.cli import main
+from aacn_lib.data import load_dataset
+from aacn_lib.evaluate import evaluate
 from aacn_lib.models import list_models
 from aacn_lib.recipe import list_recipes, load_recipe
 from aacn_lib.records import list_records, read_record, wilson_interval
 from aacn_lib.run import run_recipe
+from aacn_lib.trained import load_trained
 
 TINY = """
 about = "a test run"
@@ -60,6 +63,11 @@ def test_changes_are_applied_on_top_of_the_file(tiny):
         (["training.epoch=2"], "unknown key training.epoch; .* did you mean training.epochs?"),
         (["modle=aa_cnn"], "unknown key modle; .* did you mean model?"),
         (["name=other"], "unknown key name"),
+        (["learning_rate=0.1"], "unknown key learning_rate; .* did you mean training.learning_rate?"),
+        (["training.augment.crops=4"], "crop"),
+        (["seeds=3"], "seeds: expected a list of whole numbers of at least 0, got 3"),
+        (["rank=0"], "rank: expected a whole number of at least 1, got 0"),
+        (["image_size=2.5"], "image_size: expected a whole number of at least 0, got 2.5"),
         (["training.epochs=two"], "epochs: expected a whole number of at least 1, got 'two'"),
         (["training=3"], "training: expected a table, got 3"),
         (["model=3"], "model: expected text, got 3"),
@@ -100,6 +108,114 @@ def test_from_recipe_to_record(tiny, tmp_path):
         run_recipe(recipe, tmp_path / "runs", device="cpu", progress=False)
     again = run_recipe(recipe, tmp_path / "runs", resume=True, device="cpu", progress=False)
     assert again["test"] == record["test"]
+
+
+# Every key of a record and the type of its value; records made before the second format lack those of `SECOND`.
+SCHEMA = {
+    "recipe": dict,
+    "complete": bool,
+    "epochs_done": int,
+    "parameters": int,
+    "epochs": list,
+    "seconds_per_epoch": float,
+    "test": dict | None,
+    "date": str,
+    "code": str,
+    "machine": dict,
+}
+SECOND = {
+    "format": int,
+    "flops": int,
+    "processes": int,
+    "peak_memory_bytes": int | None,
+    "step_loss": list,
+}
+EPOCH = {"epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "seconds"}
+
+
+def complaints(record: dict) -> list[str]:
+    schema = SCHEMA | SECOND if record.get("format") == 2 else SCHEMA
+    wrong = [f"{key} is missing" for key in schema.keys() - record.keys()]
+    wrong += [f"{key} is unknown" for key in record.keys() - schema.keys()]
+    wrong += [f"{key}: {record[key]!r}" for key in schema.keys() & record.keys() if not is_a(record[key], schema[key])]
+    wrong += [f"epoch {row}" for row in record["epochs"] if row.keys() != EPOCH]
+    if record["test"] and record["test"].keys() != {"accuracy", "loss", "count", "interval_95"}:
+        wrong.append(f"test {record['test']}")
+    return wrong
+
+
+def is_a(value, kind) -> bool:
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+def test_records_follow_the_schema(tiny, tmp_path):
+    record = run_recipe(load_recipe(tiny), tmp_path / "runs", device="cpu", progress=False)
+    record = json.loads(json.dumps(record))
+    assert record["format"] == 2
+    assert not complaints(record)
+    assert complaints({**record, "complete": 1})
+    assert complaints({**record, "flops": "many"})
+    assert complaints({key: value for key, value in record.items() if key != "code"})
+    assert complaints({**record, "hand_written": True})
+    for entry in list_records():
+        name, seed = entry.rsplit("/seed", 1)
+        assert not complaints(read_record(name, int(seed))), entry
+
+
+def test_a_run_leaves_weights_that_give_the_recorded_accuracy(tiny, tmp_path):
+    record = run_recipe(load_recipe(tiny), tmp_path / "runs", device="cpu", progress=False)
+    trained = load_trained(tmp_path / "runs/tiny/seed0", "cpu")
+    test = load_dataset("compass").test
+    assert evaluate(trained.model, test, trained.mean, trained.std).accuracy == record["test"]["accuracy"]
+    assert trained.recipe["training"]["batch_size"] == 640
+    assert sorted(file.name for file in (tmp_path / "runs/tiny/seed0").iterdir()) == [
+        "checkpoint.pt",
+        "checkpoint.pt.previous",
+        "record.json",
+        "weights.safetensors",
+    ]
+
+
+def test_step_losses_are_thinned_by_means():
+    assert records.thin_out([1.0, 2.0, 3.0]) == [1.0, 2.0, 3.0]
+    assert records.thin_out([float(n) for n in range(7)], most=3) == [1.0, 4.0, 6.0]
+    assert len(records.thin_out([0.0] * 1001)) <= 300
+
+
+def test_missing_records_are_those_that_the_recipes_want(tmp_path):
+    everything = records.missing_records(tmp_path)
+    assert ("aa_wide_resnet16_4_cifar100", 4) in everything
+    assert len(everything) == sum(len(load_recipe(name).seeds) for name in list_recipes())
+    ranks = [load_recipe(name).rank for name, _ in everything]
+    assert ranks == sorted(ranks)
+    shipped = set(list_records())
+    for name, seed in records.missing_records():
+        entry = f"{name}/seed{seed}"
+        assert entry not in shipped or not read_record(name, seed)["complete"]
+    unfinished = {"complete": False}
+    records.write_record(tmp_path / "compass_vit" / "seed0.json", unfinished)
+    assert ("compass_vit", 0) in records.missing_records(tmp_path)
+    records.write_record(tmp_path / "compass_vit" / "seed0.json", {"complete": True})
+    assert ("compass_vit", 0) not in records.missing_records(tmp_path)
+
+
+def test_records_are_cited(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "FOLDER", tmp_path)
+    result = {"accuracy": 0.5, "loss": 1.0, "count": 100, "interval_95": [0.4, 0.6]}
+    record = {"complete": True, "test": result, "parameters": 12345, "epochs": [{"validation_accuracy": 0.4}]}
+    assert records.cite("compass_vit", "test_accuracy") == "no record"
+    records.write_record(tmp_path / "compass_vit" / "seed3.json", record)
+    text = records.cite("compass_vit", "test_accuracy")
+    assert text == "50.00% (95 % interval 40.00% to 60.00%, one seed)"
+    assert records.cite("compass_vit", "parameters") == "12,345"
+    records.write_record(tmp_path / "compass_vit" / "seed10.json", {**record, "test": {**result, "accuracy": 0.7}})
+    records.write_record(tmp_path / "compass_vit" / "seed11.json", {**record, "complete": False})
+    assert records.values("compass_vit", "test_accuracy") == {3: 0.5, 10: 0.7}
+    assert records.cite("compass_vit", "test_accuracy") == "60.00% (50.00% to 70.00%, 2 seeds)"
+    with pytest.raises(ValueError, match=r"expected one of \['test_accuracy'.* got 'accuracy'"):
+        records.values("compass_vit", "accuracy")
+    with pytest.raises(ValueError, match="got 'nothing'"):
+        records.values("nothing", "test_accuracy")
 
 
 def test_an_unfinished_run_has_a_record_without_a_test_result(tiny, tmp_path, monkeypatch):
@@ -172,7 +288,8 @@ def test_cli_trains_and_reports(tiny, tmp_path, capsys):
         (["models", "aa_cnn"], "76,296"),
         (["recipes"], "plain_cnn_cifar100"),
         (["data", "fashion-mini"], "10,800"),
-        (["records"], ""),
+        (["records"], "compass_aa_cnn/seed0"),
+        (["records", "--missing"], "aacn train aa_wide_resnet28_10_cifar100 --set training.seed=0"),
     ],
 )
 def test_cli_tells(arguments, said, capsys):
@@ -182,7 +299,14 @@ def test_cli_tells(arguments, said, capsys):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["train", "nothing"], ["models", "aacnn"], ["data", "fashon-mini"], ["data", "folder:/nowhere/at/all"]],
+    [
+        ["train", "nothing"],
+        ["train", "quick_fashion_mini", "--device", "cuda:97"],
+        ["train", "quick_fashion_mini", "--checkpoint-every", "often"],
+        ["models", "aacnn"],
+        ["data", "fashon-mini"],
+        ["data", "folder:/nowhere/at/all"],
+    ],
 )
 def test_cli_answers_wrong_input_with_one_line_and_code_2(arguments, capsys):
     assert main(arguments) == 2
