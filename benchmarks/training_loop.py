@@ -1,0 +1,65 @@
+"""`python -m benchmarks.training_loop`: what `fit` costs beside the network's own forward and backward pass.
+
+Both are timed in turns in one process. Bare: forward, loss, backward and a step of the same optimiser on pictures that
+are ready, normalised. `fit`: one epoch as a run does it, with shuffling, random flips and crops, normalising, records
+of the loss and accuracy; validation is not counted in either.
+"""
+
+import argparse
+import dataclasses
+import statistics
+import time
+
+import torch
+import torch.nn.functional as F
+
+import aacn_lib as aacn
+from aacn_lib.optimisers import make_optimiser
+from aacn_lib.splits import Split
+
+PICTURES = 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", default="aa_resnet18")
+    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device")
+    options = parser.parse_args()
+
+    data = aacn.load_dataset("fashion-mini")
+    few = Split(data.train.images[:PICTURES], data.train.labels[:PICTURES])
+    one = Split(data.validation.images[:1], data.validation.labels[:1])
+    data = dataclasses.replace(data, train=few, validation=one)
+    training = aacn.Training(epochs=1, batch_size=128, augment=True)
+    model = aacn.create_model(options.model, data.num_classes, data.image_size, data.in_channels, width=options.width)
+    aacn.fit(model, data, training, device=options.device, progress=False)  # warm up, compile kernels
+    device = next(model.parameters()).device
+    optimiser = make_optimiser(model, training)
+    images = aacn.normalise(few.images.to(device), data.mean, data.std).split(128)
+    labels = few.labels.to(device).split(128)
+
+    bare, loop = [], []
+    for _ in range(options.rounds):
+        model.train()
+        started = time.perf_counter()
+        for x, y in zip(images, labels, strict=True):
+            optimiser.zero_grad(set_to_none=True)
+            F.cross_entropy(model(x), y).backward()
+            optimiser.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        bare.append(time.perf_counter() - started)
+        history = aacn.fit(model, data, training, device=device, progress=False)
+        loop.append(history.epochs[0]["seconds"])
+    ratios = [b / a for a, b in zip(bare, loop, strict=True)]
+    print(f"{options.model}, width {options.width}, {device}, {torch.get_num_threads()} threads, {PICTURES} pictures")
+    print(
+        f"bare {PICTURES / statistics.median(bare):.0f} images/s, fit {PICTURES / statistics.median(loop):.0f} images/s"
+    )
+    print(f"fit / bare: median {statistics.median(ratios):.3f}, each {' '.join(f'{r:.3f}' for r in ratios)}")
+
+
+if __name__ == "__main__":
+    main()
