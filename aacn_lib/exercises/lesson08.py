@@ -59,6 +59,23 @@ function_exercise(
     se_parameters,
     _draw_widths,
     mistakes={
+        # Those that are wrong for more sizes come first: where few sizes tell, another mistake may agree by chance.
+        "the weights are not 2C² / r, rounded at the end: hidden units must be whole first, ⌊C / r⌋, at least one": (
+            lambda c, r: 2 * c * c // r + max(1, c // r) + c
+        ),
+        "that is 2C² / r, rounded down: the paper's weights without biases. The hidden units must be whole first, "
+        "⌊C / r⌋, at least one, and the library's layers have biases": lambda c, r: 2 * c * c // r,
+        "that is 2C² / r: the paper's weights without biases. The hidden units must be whole, ⌊C / r⌋, at least one, "
+        "and the library's layers have biases": lambda c, r: 2 * c * c / r,
+        "channels / reduction must become a whole number, rounded down, before anything is multiplied": (
+            lambda c, r: 2 * c * c / r + c / r + c
+        ),
+        "max(1, channels / reduction) has the minimum, but is no whole number: round down first, with //": (
+            lambda c, r: 2 * c * max(1, c / r) + max(1, c / r) + c
+        ),
+        "max(1, channels / reduction) is no whole number (round down first, with //), and the biases are missing": (
+            lambda c, r: 2 * c * max(1, c / r)
+        ),
         "both layers have biases in the library: hidden + channels more numbers": (lambda c, r: 2 * c * max(1, c // r)),
         "the hidden layer has a bias too": lambda c, r: 2 * c * max(1, c // r) + c,
         "the second layer has a bias too, one number for every channel": (
@@ -71,22 +88,6 @@ function_exercise(
         "channels / reduction is rounded down, not to the nearest": (
             lambda c, r: 2 * c * max(1, round(c / r)) + max(1, round(c / r)) + c
         ),
-        "channels / reduction must become a whole number, rounded down, before anything is multiplied": (
-            lambda c, r: 2 * c * c / r + c / r + c
-        ),
-        "max(1, channels / reduction) has the minimum, but is no whole number: round down first, with //": (
-            lambda c, r: 2 * c * max(1, c / r) + max(1, c / r) + c
-        ),
-        "max(1, channels / reduction) is no whole number (round down first, with //), and the biases are missing": (
-            lambda c, r: 2 * c * max(1, c / r)
-        ),
-        "the weights are not 2C² / r, rounded at the end: hidden units must be whole first, ⌊C / r⌋, at least one": (
-            lambda c, r: 2 * c * c // r + max(1, c // r) + c
-        ),
-        "that is 2C² / r, rounded down: the paper's weights without biases. The hidden units must be whole first, "
-        "⌊C / r⌋, at least one, and the library's layers have biases": lambda c, r: 2 * c * c // r,
-        "that is 2C² / r: the paper's weights without biases. The hidden units must be whole, ⌊C / r⌋, at least one, "
-        "and the library's layers have biases": lambda c, r: 2 * c * c / r,
         "only one layer was counted: there are two, down to the hidden units and up again": (
             lambda c, r: c * max(1, c // r) + max(1, c // r)
         ),
