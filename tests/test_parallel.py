@@ -1,8 +1,11 @@
 """Two processes that share a batch learn what one process learns from all of it."""
 
 import copy
+import json
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import torch
@@ -108,3 +111,33 @@ def test_two_processes_fit_as_one(tmp_path):
         torch.testing.assert_close(torch.tensor(found["losses"]), torch.tensor(history.step_loss), rtol=1e-5, atol=1e-6)
         for key in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy"):
             assert abs(found["epoch"][key] - history.epochs[0][key]) < 1e-6, key
+
+
+RECIPE = """
+about = "a test run"
+model = "plain_cnn"
+data = "compass"
+
+[model_options]
+widths = [4, 4]
+
+[training]
+batch_size = 640
+train_subset = 1280
+"""
+
+
+def test_the_command_line_runs_on_two_processes(tmp_path):
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(RECIPE)
+    # On machines without GPUs `accelerate launch` starts one process; torch's own launcher starts two.
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    launch += ["-m", "aacn_lib", "train", str(recipe), "--runs", str(tmp_path / "runs"), "--device", "cpu"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "AACN_PROGRESS": "0"}
+    done = subprocess.run(launch, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("test accuracy") == 1  # one of the two speaks
+    record = json.loads((tmp_path / "runs/tiny/seed0/record.json").read_text())
+    assert record["processes"] == 2
+    assert record["test"]["count"] == 2000
+    assert (tmp_path / "runs/tiny/seed0/weights.safetensors").exists()
