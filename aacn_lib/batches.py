@@ -72,6 +72,7 @@ def draw_batches(
         (chosen[needed] for chosen, _, needed, *_ in plan),
         seed=training.seed * 1_000_003 + epoch,
         workers=workers,
+        pin=device.type == "cuda",
     )
     for images, (chosen, rows, needed, drawn, mixing, idle) in zip(pictures, plan, strict=True):
         images = images.to(device, non_blocking=True)

@@ -95,12 +95,17 @@ def fit(
     holders = {"model": model, "optimiser": optimiser, "schedule": schedule, "scaler": scaler}
     holders |= {"average": average} if average else {}
 
+    if accelerator.process_index:  # or dropout would leave out the same numbers in all processes
+        torch.manual_seed(torch.initial_seed() + accelerator.process_index)
     if checkpoint is not None:
         remove_leftovers(checkpoint)
         state = load_checkpoint(checkpoint, identity)
         if state is not None:
-            for name, holder in holders.items():
-                holder.load_state_dict(state[name])
+            try:
+                for name, holder in holders.items():
+                    holder.load_state_dict(state[name])
+            except (RuntimeError, ValueError) as error:  # another network's weights
+                raise ValueError(f"{checkpoint} belongs to another run: {name} does not fit ({error})") from error
             history, epoch, step = History(**state["history"]), state["epoch"], state["step"]
             sums, seconds = state["sums"], state["seconds"]
             mine = state["random"][accelerator.process_index % len(state["random"])]

@@ -148,6 +148,14 @@ def test_a_checkpoint_of_another_run_is_refused_by_what_differs(tmp_path):
         fit(toy_model(), toy_data(), Training(epochs=2), checkpoint=path, progress=False)
 
 
+def test_a_checkpoint_of_another_network_is_refused(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    fit(toy_model(), toy_data(), Training(epochs=1), checkpoint=path, progress=False)
+    other = nn.Sequential(nn.Flatten(), nn.Linear(70, 2))
+    with pytest.raises(ValueError, match=r"checkpoint\.pt belongs to another run: model does not fit"):
+        fit(other, toy_data(), Training(epochs=1), checkpoint=path, progress=False)
+
+
 def test_a_failed_save_keeps_the_old_file_and_leaves_no_other(tmp_path, monkeypatch):
     path = tmp_path / "checkpoint.pt"
     save_checkpoint(path, {"run": 1}, {"x": torch.ones(2)})
