@@ -123,6 +123,8 @@ def test_list_models_filters():
         (("aa_cnn", 10, 32, 0), {}, "in_channels: expected a whole number of at least 1, got 0"),
         (("aa_cnn", 10, (32, 0)), {}, r"image_size: expected an int or \(H, W\), at least 1 each, got \(32, 0\)"),
         (("aa_cnn", 10, "32"), {}, "image_size: expected an int"),
+        (("aa_cnn", 10, 2.5), {}, "image_size: expected an int .* got 2.5"),
+        (("aa_cnn", True, 32), {}, "num_classes: expected a whole number of at least 1, got True"),
         (("aa_cnn", 10, 32), {"heads": 4}, "aa_cnn has no option 'heads'.*; it has .*'num_heads'"),
         (("aa_resnet50", 10, 32), {"keyratio": 1}, "has no option 'keyratio', did you mean 'key_ratio'"),
         (("aa_cnn", 10, 32), {"mixing": "magic"}, "mixing: expected one of .* got 'magic'"),

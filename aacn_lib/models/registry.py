@@ -7,6 +7,7 @@ from functools import partial
 from torch import nn
 
 from aacn_lib.channel_attention import GATES
+from aacn_lib.expect import expect_count, is_count
 from aacn_lib.models.cbam_resnet import CBAMResNet
 from aacn_lib.models.cnn import PooledCNN, ThreeLayerCNN
 from aacn_lib.models.resnet import DEPTHS, ResNet
@@ -73,10 +74,9 @@ def create_model(
         hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else f"; the names are {list_models()}"
         raise ValueError(f"create_model: expected the name of a network, got {name!r}{hint}")
     for what, value in (("num_classes", num_classes), ("in_channels", in_channels)):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"create_model: {what}: expected a whole number of at least 1, got {value!r}")
-    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-    if len(size) != 2 or not all(isinstance(side, int) and side >= 1 for side in size):
+        expect_count("create_model", what, value)
+    size = tuple(image_size) if isinstance(image_size, tuple | list) else (image_size, image_size)
+    if len(size) != 2 or not all(is_count(side) for side in size):
         raise ValueError(f"create_model: image_size: expected an int or (H, W), at least 1 each, got {image_size!r}")
     known = _MODELS[name].func.__init__.__kwdefaults__
     for key in overrides:
