@@ -1,5 +1,7 @@
 """Every lesson keeps the rules of CONTRIBUTING.md, and every rule finds the lesson that breaks it."""
 
+import json
+import re
 from pathlib import Path
 
 import lesson_rules
@@ -309,3 +311,13 @@ def test_clean_drops_stored_widgets_and_keeps_what_stands_beside_them():
     ]
     clean(notebook)
     assert [out["data"] for out in cell_with(notebook, "print(twice(4))")["outputs"]] == [{"text/plain": "kept"}]
+
+
+def test_the_map_in_lesson_00_shows_what_there_is():
+    lesson = json.loads((NOTEBOOKS / "00_start_here.ipynb").read_text(encoding="utf-8"))
+    text = "".join("".join(cell["source"]) for cell in lesson["cells"] if cell["cell_type"] == "markdown")
+    others = {path.name for path in NOTEBOOKS.glob("[0-9]*.ipynb")} - {"00_start_here.ipynb"}
+    assert set(re.findall(r"^\| \[[^|\]]*\d\d[^|\]]*\]\(([^)]*)\) \|", text, re.MULTILINE)) == others
+    planned = re.findall(r"^\| lesson (\d\d), .* planned \|$", text, re.MULTILINE)
+    assert not {name[:2] for name in others} & set(planned)
+    assert len(others) + len(planned) == 14

@@ -144,6 +144,19 @@ WRONG = {
             "qkv was counted from",
         ),
         "no keys": (_count("2 * depth_k + depth_v", "depth_k + depth_v"), "keys were not"),
+        "tables both of the height": (_count("2 * width - 1", "2 * height - 1"), "sized by the height"),
+        "one table": (
+            _count("(2 * height - 1) + (2 * width - 1)", "(2 * height - 1) * (2 * width - 1)"),
+            "one table of",
+        ),
+        "projection to all channels": (
+            _count("depth_v * depth_v", "depth_v * channels"),
+            "the output projection was counted to",
+        ),
+        "no way up": (
+            _count("channels * out_channels\n", "channels * channels\n"),
+            "the last 1×1 convolution was counted to",
+        ),
         "no expansion": (
             _count("out_channels = 4 * channels", "out_channels = channels"),
             "for bottleneck_parameters(",
@@ -162,12 +175,26 @@ WRONG = {
             _stages("            break\n        budget -= need\n", "            continue\n"),
             "whole budget",
         ),
+        "nothing taken off": (_stages("        budget -= need\n", ""), "taken off the budget"),
         "strictly less": (_stages("need > budget", "need >= budget"), "last byte"),
         "pixels not squared": (_stages("(H * W) ** 2", "H * W"), "squared"),
         "numbers, not bytes": (_stages("4 * blocks", "blocks"), "4 bytes"),
         "no heads": (_stages(" * num_heads", ""), "the heads are missing"),
         "no batch": (_stages(" * batch_size", ""), "the batch is missing"),
         "no blocks": (_stages(" * blocks[stage - 1]", ""), "the blocks are missing"),
+        "twice the pixels": (_stages("(H * W) ** 2", "(H * W) * 2"), "twice the pixels"),
+        "no heads, no batch": (_stages(" * batch_size * num_heads", ""), "the heads and the batch are missing"),
+        "one too many": (
+            _stages("            break\n", "            return [stage, *chosen]\n"),
+            "taken along",
+        ),
+        "MiB": (_stages("(H * W) ** 2", "(H * W) ** 2 / 2**20"), "MiB"),
+        "no blocks, each alone": (
+            _stages(
+                " * blocks[stage - 1]", "", "            break\n        budget -= need\n", "            continue\n"
+            ),
+            "the blocks are missing",
+        ),
         "double precision": (_stages("4 * blocks", "8 * blocks"), "for affordable_stages("),
     },
     "07.augment": {
@@ -239,6 +266,24 @@ WRONG = {
             _augment("    return model", "    model.fc = nn.Sequential(model.fc)\n    return model"),
             "added or taken away",
         ),
+        "the library's blocks only": (
+            _augment(
+                "            for which in",
+                "            first = isinstance(block, aacn.models.resnet.BasicBlock)\n            for which in",
+                '("conv1", "conv2", "conv3")',
+                '("conv1",) if first else ("conv2",)',
+            ),
+            "with torchvision's resnet18",
+        ),
+        "the library's gate": (
+            _augment(
+                "            size = ",
+                "            gate = block.gate\n            size = ",
+            ),
+            "AttributeError",
+        ),
+        "a pair as stride": (_augment("old.stride[0]", "old.stride"), "a pair"),
+        "no options": (_augment("options | {", "{"), "built without `options`"),
         "a class": ("augment = 'aa_resnet18'", "expected the function"),
     },
 }
