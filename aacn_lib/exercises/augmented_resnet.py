@@ -1,6 +1,7 @@
 """The check of a learner's own `augment(model, image_size, options)` against the library's augmented ResNets."""
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -19,19 +20,43 @@ def check_augment(answer: object, generator: torch.Generator) -> None:
         raise Wrong("expected the function itself, augment, without calling it")
     # H ≠ W, sides odd at some stages; both kinds of blocks and both stems.
     for depth, size, stem in ((18, (19, 37), "small"), (50, (37, 21), "small"), (18, (75, 107), "large")):
-        num_heads = int(torch.randint(2, 4, (), generator=generator))
-        # Values of six channels go into the narrowest augmented layer, of eight.
-        options = {"depth_k": 5 * num_heads, "depth_v": num_heads, "num_heads": num_heads}
-        plain = ResNet(3, 7, size, depth=depth, width=4, stem=stem)
-        _liven(plain, generator)
-        given = copy.deepcopy(plain)
-        result = call(answer, given, size, dict(options))
-        if not isinstance(result, nn.Module):
-            raise Wrong(f"expected a network back, got a {type(result).__name__}: is it `return model`?")
-        _check_places(result, plain, depth)
-        _check_layers(result, plain, depth, size, options)
-        _check_kept(result, plain)
-        _check_outputs(result, plain, depth, size, options, generator)
+        _check_network(answer, ResNet(3, 7, size, depth=depth, width=4, stem=stem), depth, size, generator)
+    import torchvision  # here, so that the library does without it
+
+    try:
+        _check_network(answer, torchvision.models.resnet18(num_classes=7), 18, (69, 101), generator)
+    except Wrong as wrong:
+        raise Wrong(f"with torchvision's resnet18, where the library's networks came out right: {wrong}") from None
+
+
+def _check_network(
+    answer: Callable, plain: nn.Module, depth: int, size: tuple[int, int], generator: torch.Generator
+) -> None:
+    num_heads = int(torch.randint(2, 4, (), generator=generator))
+    # Values of six channels go into the narrowest augmented layer, of eight.
+    options = {"depth_k": 5 * num_heads, "depth_v": num_heads, "num_heads": num_heads}
+    _liven(plain, generator)
+    result = _call(answer, copy.deepcopy(plain), size, dict(options))
+    if not isinstance(result, nn.Module):
+        raise Wrong(f"expected a network back, got a {type(result).__name__}: is it `return model`?")
+    _check_places(result, plain, depth)
+    _check_layers(result, plain, depth, size, options)
+    _check_kept(result, plain)
+    _check_outputs(result, plain, depth, size, options, generator)
+
+
+def _call(answer: Callable, given: nn.Module, size: tuple[int, int], options: dict) -> object:
+    """What the answer returns; two refusals of AAConv2d are told in the words of the exercise."""
+    try:
+        return call(answer, given, size, options)
+    except ValueError as error:
+        if "exactly one of depth_k and key_ratio" in str(error) and "None" in str(error):
+            raise Wrong("AAConv2d was built without `options`: pass them all on, AAConv2d(…, **options)") from None
+        if "stride: expected a whole number" in str(error):
+            raise Wrong(
+                "AAConv2d wants one number as its stride, and the `stride` of an nn.Conv2d is a pair: old.stride[0]"
+            ) from None
+        raise
 
 
 def _liven(model: nn.Module, generator: torch.Generator) -> None:
@@ -143,7 +168,7 @@ def _predict(model: nn.Module, x: Tensor) -> Tensor:
     return copy.deepcopy(model).eval()(x)
 
 
-def _reference(plain: ResNet, depth: int, size: tuple[int, int], options: dict) -> nn.Module:
+def _reference(plain: nn.Module, depth: int, size: tuple[int, int], options: dict) -> nn.Module:
     """The library's network, with `options` in place of ratios."""
     reference = copy.deepcopy(plain)
     H, W = size

@@ -1,5 +1,6 @@
 """Checks of lesson 07, an attention-augmented ResNet: maps, parameters, which stages, and augmenting a network."""
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -135,6 +136,12 @@ function_exercise(
         "the tables have 2·height - 1 and 2·width - 1 rows: distance 0 occurs once an axis": (
             _off_by(lambda c, m, k, v, n, h, w: 2 * (k // n))
         ),
+        "both tables were sized by the height: one has 2·height - 1 rows, the other 2·width - 1": (
+            _off_by(lambda c, m, k, v, n, h, w: 2 * (h - w) * (k // n))
+        ),
+        "one table of (2·height - 1)·(2·width - 1) rows was counted: there are two, one an axis, and their rows add": (
+            _off_by(lambda c, m, k, v, n, h, w: ((2 * h - 1) * (2 * w - 1) - (2 * h + 2 * w - 2)) * (k // n))
+        ),
         "the 3×3 convolution was counted with all channels: it makes channels - depth_v, attention makes the rest": (
             _off_by(lambda c, m, k, v, n, h, w: 9 * m * v)
         ),
@@ -146,6 +153,12 @@ function_exercise(
         ),
         "the output projection is missing: a 1×1 convolution from depth_v to depth_v channels": (
             _off_by(lambda c, m, k, v, n, h, w: -v * v)
+        ),
+        "the output projection was counted to `channels`: it leads from depth_v to depth_v channels": (
+            _off_by(lambda c, m, k, v, n, h, w: v * (m - v))
+        ),
+        "the last 1×1 convolution was counted to `channels`: it leads to 4 · channels": (
+            _off_by(lambda c, m, k, v, n, h, w: -3 * m * m)
         ),
         "qkv was counted from in_channels: it stands after the first 1×1 convolution and reads `channels`": (
             _off_by(lambda c, m, k, v, n, h, w: (c - m) * (2 * k + v))
@@ -180,34 +193,75 @@ def affordable_stages(
     return chosen
 
 
-def _costs(sizes: Sequence, blocks: Sequence, num_heads: int, batch_size: int) -> list[int]:
-    return [4 * b * batch_size * num_heads * (H * W) ** 2 for (H, W), b in zip(sizes, blocks, strict=True)]
-
-
 def _draw_budgets(generator: torch.Generator) -> list[tuple]:
-    """Budgets on the border: exactly what the stages from k on need, and one byte less; two greedy temptations."""
+    """Budgets on the border, by the right bill and by each wrong one, so that no mistake is taken for another.
+
+    On the border means: what the stages from k on need together, or what stage k needs alone; and one byte less.
+    """
     cases = []
-    for fewer_bytes in (0, 1):
-        for first in (1, 2, 3, 4):
-            heads, batch, h, w = primes(generator, 4, low=3, high=13)
-            sizes = [(h * 2**n, w * 2**n) for n in (3, 2, 1, 0)]
-            blocks = torch.randint(2, 9, (4,), generator=generator).tolist()
-            need = sum(_costs(sizes, blocks, heads, batch)[first - 1 :])
-            cases.append((sizes, blocks, heads, batch, need - fewer_bytes))
+    for first, halving in itertools.product((1, 2, 3, 4), (True, False)):
+        for bill in (_need, *_WRONG_BILLS.values()):
+            case = _draw_network(generator, halving)
+            costs = _bills(*case, bill)[first - 1 :]
+            cases += [(*case, border - less) for border in (sum(costs), costs[0]) for less in (0, 1)]
     # One factor at a time, the others 1: which one is missing shows.
     for heads, batch, blocks in ((5, 1, [1] * 4), (1, 7, [1] * 4), (1, 1, [3, 4, 6, 5]), (1, 1, [1] * 4)):
-        sizes = [(5 * 2**n, 3 * 2**n) for n in (3, 2, 1, 0)]
-        cases.append((sizes, blocks, heads, batch, sum(_costs(sizes, blocks, heads, batch)[2:]) - 1))
+        case = ([(5 * 2**n, 3 * 2**n) for n in (3, 2, 1, 0)], blocks, heads, batch)
+        cases.append((*case, sum(_bills(*case)[2:]) - 1))
     # Three stages of equal cost, exactly enough: a bill twice as high loses two of them, "<" in place of "≤" one.
-    sizes = [(24, 56), (3, 7), (3, 7), (3, 7)]
-    cases.append((sizes, [2] * 4, 3, 5, sum(_costs(sizes, [2] * 4, 3, 5)[1:])))
+    case = ([(24, 56), (3, 7), (3, 7), (3, 7)], [2] * 4, 3, 5)
+    cases.append((*case, sum(_bills(*case)[1:])))
     # Stage 3 is dearer than stage 2, and does not fit: the rule stops there.
     heads, batch, h, w = primes(generator, 4, low=3, high=13)
-    sizes, blocks = [(8 * h, 8 * w), (2 * h, 2 * w), (2 * h, 2 * w), (h, w)], [1, 2, 7, 3]
-    costs = _costs(sizes, blocks, heads, batch)
-    cases.append((sizes, blocks, heads, batch, costs[3] + costs[1]))
-    cases.append((sizes, blocks, heads, batch, costs[3] + costs[2] - 1))
-    return cases
+    case = ([(8 * h, 8 * w), (2 * h, 2 * w), (2 * h, 2 * w), (h, w)], [1, 2, 7, 3], heads, batch)
+    costs = _bills(*case)
+    cases += [(*case, costs[3] + costs[1]), (*case, costs[3] + costs[2] - 1)]
+    # Equal maps: the last two stages fit one by one, not together, and the first two only where a factor is missing.
+    h, w, heads, batch = primes(generator, 4, low=3, high=13)
+    cases.append(([(h, w)] * 4, [9, 8, 2, 2], heads, batch, 3 * _need(h * w, 1, heads, batch)))
+    # A few MiB, of which stage 4 needs half: read as a number of MiB, they hold everything.
+    return [*cases, ([(48, 40), (24, 20), (24, 20), (32, 16)], [2, 3, 4, 2], 2, 1, 8 * 2**20)]
+
+
+def _draw_network(generator: torch.Generator, halving: bool) -> tuple:
+    """(sizes, blocks, num_heads, batch_size), all-different primes for map, heads and batch; maps may stay equal.
+
+    On equal maps a sum is far more than any of its parts.
+    """
+    heads, batch, h, w = primes(generator, 4, low=3, high=13)
+    blocks = torch.randint(2, 9, (4,), generator=generator).tolist()
+    return [(h * 2**n, w * 2**n) for n in ((3, 2, 1, 0) if halving else (0, 0, 0, 0))], blocks, heads, batch
+
+
+def _need(pixels: int, blocks: int, heads: int, batch: int) -> int:
+    return 4 * blocks * batch * heads * pixels**2
+
+
+_WRONG_BILLS = {
+    "the pixels must be squared: there is a logit for each *pair* of pixels": (
+        lambda pixels, blocks, heads, batch: 4 * blocks * batch * heads * pixels
+    ),
+    "twice the pixels is not their square: write pixels**2, there is a logit for each *pair* of pixels": (
+        lambda pixels, blocks, heads, batch: 4 * blocks * batch * heads * pixels * 2
+    ),
+    "the 4 bytes of a number are missing": lambda pixels, blocks, heads, batch: blocks * batch * heads * pixels**2,
+    "the heads are missing: each has logits of its own": (
+        lambda pixels, blocks, heads, batch: 4 * blocks * batch * pixels**2
+    ),
+    "the batch is missing: each picture has logits of its own": (
+        lambda pixels, blocks, heads, batch: 4 * blocks * heads * pixels**2
+    ),
+    "the heads and the batch are missing: each picture and each head has logits of its own": (
+        lambda pixels, blocks, heads, batch: 4 * blocks * pixels**2
+    ),
+    "the blocks are missing: each block of a stage keeps logits of its own": (
+        lambda pixels, blocks, heads, batch: 4 * batch * heads * pixels**2
+    ),
+}
+
+
+def _bills(sizes: Sequence, blocks: Sequence, num_heads: int, batch_size: int, bill: Callable = _need) -> list[int]:
+    return [bill(H * W, count, num_heads, batch_size) for (H, W), count in zip(sizes, blocks, strict=True)]
 
 
 def _with_bytes(stage_bytes: Callable) -> Callable:
@@ -215,9 +269,16 @@ def _with_bytes(stage_bytes: Callable) -> Callable:
     return lambda *case: affordable_stages(*case, stage_bytes=stage_bytes)
 
 
-def _each_alone(sizes: Sequence, blocks: Sequence, num_heads: int, batch_size: int, budget: int) -> list[int]:
-    costs = _costs(sizes, blocks, num_heads, batch_size)
-    return [stage for stage, cost in enumerate(costs, start=1) if cost <= budget]
+def _each_alone(bill: Callable, stop: bool = False) -> Callable:
+    """Every stage compared with the whole budget, none added to another."""
+
+    def choose(sizes: Sequence, blocks: Sequence, num_heads: int, batch_size: int, budget: int) -> list[int]:
+        costs = _bills(sizes, blocks, num_heads, batch_size, bill)
+        fitting = [stage for stage, cost in enumerate(costs, start=1) if cost <= budget]
+        first = max((stage for stage in range(1, len(costs) + 1) if stage not in fitting), default=0)
+        return [stage for stage in fitting if stage > first or not stop]
+
+    return choose
 
 
 def _from_the_front(sizes: Sequence, blocks: Sequence, num_heads: int, batch_size: int, budget: int) -> list[int]:
@@ -227,11 +288,16 @@ def _from_the_front(sizes: Sequence, blocks: Sequence, num_heads: int, batch_siz
 
 def _skipping(sizes: Sequence, blocks: Sequence, num_heads: int, batch_size: int, budget: int) -> list[int]:
     chosen = []
-    for stage, cost in reversed(list(enumerate(_costs(sizes, blocks, num_heads, batch_size), start=1))):
+    for stage, cost in reversed(list(enumerate(_bills(sizes, blocks, num_heads, batch_size), start=1))):
         if cost <= budget:
             budget -= cost
             chosen.insert(0, stage)
     return chosen
+
+
+def _one_too_many(*case: object) -> list[int]:
+    count = min(len(affordable_stages(*case)) + 1, len(case[0]))
+    return list(range(len(case[0]) - count + 1, len(case[0]) + 1))
 
 
 function_exercise(
@@ -250,25 +316,22 @@ function_exercise(
         "a stage that did not fit was skipped and an earlier one taken: stop at the first that does not fit": (
             _skipping
         ),
-        "each stage was compared with the whole budget: all of them together must fit": _each_alone,
+        "the stage that no longer fits was taken along: stop before it is added": _one_too_many,
+        "each stage was compared with the whole budget: all of them together must fit": _each_alone(_need),
+        "no stage was taken off the budget before the next was compared with it: all of them together must fit": (
+            _each_alone(_need, stop=True)
+        ),
         "a budget that is used up to the last byte still holds everything: compare with ≤, not <": (
             lambda s, b, n, p, budget: affordable_stages(s, b, n, p, budget - 1)
         ),
-        "the pixels must be squared: there is a logit for each *pair* of pixels": (
-            _with_bytes(lambda pixels, blocks, heads, batch: 4 * blocks * batch * heads * pixels)
+        "the budget was read as MiB: it is a number of bytes": (
+            lambda s, b, n, p, budget: affordable_stages(s, b, n, p, budget * 2**20)
         ),
-        "the 4 bytes of a number are missing": (
-            _with_bytes(lambda pixels, blocks, heads, batch: blocks * batch * heads * pixels**2)
-        ),
-        "the heads are missing: each has logits of its own": (
-            _with_bytes(lambda pixels, blocks, heads, batch: 4 * blocks * batch * pixels**2)
-        ),
-        "the batch is missing: each picture has logits of its own": (
-            _with_bytes(lambda pixels, blocks, heads, batch: 4 * blocks * heads * pixels**2)
-        ),
-        "the blocks are missing: each block of a stage keeps logits of its own": (
-            _with_bytes(lambda pixels, blocks, heads, batch: 4 * batch * heads * pixels**2)
-        ),
+        **{message: _with_bytes(bill) for message, bill in _WRONG_BILLS.items()},
+        **{
+            f"two things: {message}; and each stage was compared with the whole budget": _each_alone(bill)
+            for message, bill in _WRONG_BILLS.items()
+        },
     },
     tolerance=0,
 )

@@ -70,9 +70,9 @@ class WideResNet(nn.Module):
     rounds to the printed number and is the cheaper one: in stage 1 of a 32×32 picture attention compares 1024 pixels
     with one another, sixteen times the pairs of stage 2. By operations (10.9 G in the paper) all three stages come
     nearer: 10.86 G if the two products over all pairs of pixels are left out, against 10.50 G; with them 12.44 G and
-    10.60 G. `attention_stages=(1, 2, 3)` is the other reading. The plain network has 36,536,884 parameters, where the paper
-    prints 36.3M: what is left without the 1×1 convolutions of the three shortcuts (36,282,164). If the augmented one was
-    counted so too, neither reading gives 36.2M, and the parameters decide nothing.
+    10.60 G. `attention_stages=(1, 2, 3)` is the other reading. The plain network has 36,536,884 parameters, where the
+    paper prints 36.3M: what is left without the 1×1 convolutions of the three shortcuts (36,278,324). If the augmented
+    one was counted so too, neither reading gives 36.2M, and the parameters decide nothing.
 
     Args:
         in_channels: channels of the pictures.
