@@ -48,7 +48,7 @@ class Network:
 NETWORKS = (
     Network("plain_cnn", "aa_cnn"),
     Network("resnet18", "aa_resnet18", batch_cpu=8),
-    Network("wide_resnet28_10", "aa_wide_resnet28_10", batch_cpu=4, batch_cuda=128),
+    Network("wide_resnet28_10", "aa_wide_resnet28_10", batch_cpu=4, batch_cuda=128, stages=(2, 3)),
     Network("wide_resnet28_10", "aa_wide_resnet28_10", batch_cpu=4, batch_cuda=128, stages=(1, 2, 3)),
 )
 

@@ -101,8 +101,9 @@ def test_wide_resnets_have_the_papers_parameters():
     assert len(shortcuts) == 3
     assert count(plain) - sum(map(count, shortcuts)) == 36_278_324
     # Their augmented network has 36.2M.
-    assert count(on_meta("aa_wide_resnet28_10", 100, 32)) == 36_206_324
+    assert count(on_meta("aa_wide_resnet28_10", 100, 32)) == 36_312_660
     assert count(on_meta("aa_wide_resnet28_10", 100, 32, attention_stages=(1, 2, 3))) == 36_312_660
+    assert count(on_meta("aa_wide_resnet28_10", 100, 32, attention_stages=(2, 3))) == 36_206_324
     assert count(on_meta("wide_resnet16_4", 10, 32)) == 2_748_890  # table 4: 2.7M
     assert count(on_meta("wide_resnet40_2", 10, 32)) == 2_243_546  # table 4: 2.2M
     assert count(on_meta("wide_resnet28_10", 10, 32, depth=40, width=4)) == 8_949_210  # table 4: 8.9M
@@ -254,9 +255,9 @@ def test_the_augmented_convolution_is_the_one_that_strides():
         assert layer.depth_k // 8 >= 20
         assert layer.feature_size == {"2": (28, 28), "3": (14, 14), "4": (7, 7)}[name[5]]
     wide = augmented(on_meta("aa_wide_resnet28_10", 100, 32))
-    assert wide.keys() == {f"layer{stage}.{n}.conv1" for stage in (2, 3) for n in range(4)}
-    assert {name[5]: layer.feature_size for name, layer in wide.items()} == {"2": (16, 16), "3": (8, 8)}
-    assert {(layer.depth_k, layer.depth_v) for layer in wide.values()} == {(160, 32), (160, 64)}
+    assert wide.keys() == {f"layer{stage}.{n}.conv1" for stage in (1, 2, 3) for n in range(4)}
+    assert {name[5]: layer.feature_size for name, layer in wide.items()} == {"1": (32, 32), "2": (16, 16), "3": (8, 8)}
+    assert {(layer.depth_k, layer.depth_v) for layer in wide.values()} == {(160, 16), (160, 32), (160, 64)}
 
 
 def test_defaults_of_the_ratios():
