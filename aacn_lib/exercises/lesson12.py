@@ -6,6 +6,7 @@ import math
 import torch
 from torch import Tensor
 
+from aacn_lib.exercises.cheapest_threshold import THRESHOLD_MISTAKES, draw_validation, fit_threshold
 from aacn_lib.exercises.five_reports import check_reports
 from aacn_lib.exercises.grading import REGISTRY, Wrong, free_exercise, function_exercise, primes
 from aacn_lib.paired import mcnemar
@@ -44,6 +45,18 @@ def _half_undivided(correct, count):
     return (s + e / 2) / (1 + e) - half, (s + e / 2) / (1 + e) + half
 
 
+def _centre_undivided(correct, count):
+    s, e = correct / count, Z * Z / count
+    half = Z * math.sqrt(s * (1 - s) / count + e / (4 * count)) / (1 + e)
+    return s + e / 2 - half, s + e / 2 + half
+
+
+def _not_by_count(correct, count):
+    s, e = correct / count, Z * Z / count
+    half = Z * math.sqrt(s * (1 - s) / count + e / 4)
+    return (s + e / 2 - half) / (1 + e), (s + e / 2 + half) / (1 + e)
+
+
 function_exercise(
     "12.wilson",
     wilson,
@@ -55,7 +68,9 @@ function_exercise(
         "the centre was not moved: it is s + e/2, before the division": _wilson_like(bend=0),
         "the division by 1 + e is missing": _wilson_like(over=0),
         "only the centre was divided by 1 + e: the root is divided too": _half_undivided,
+        "only the root was divided by 1 + e: the centre s + e/2 is divided too": _centre_undivided,
         "the term e/(4N) under the root is missing": _wilson_like(inner=False),
+        "the term under the root is e/(4N), not e/4: it is divided by N too": _not_by_count,
         "the term under the root is e/(4N), with a 4": _wilson_like(quarter=1),
         "z is 1.645, which makes a 90 % interval: for 95 % it is 1.959964": _wilson_like(z=1.645),
         "z² and z were mixed up: looks as if e were z/N": (
@@ -113,10 +128,28 @@ def _weighted(confusion):
     return (f1 * support).sum().item() / support.sum().item()
 
 
-def _of_means(confusion):
-    precision, recall, _, occurs = _parts(confusion)
-    p, r = precision[occurs].mean().item(), recall[occurs].mean().item()
-    return 2 * p * r / (p + r)
+def _of_means(counted):
+    """The F1 of the two means; counted(confusion) gives the classes in each mean, (K,) or two of them."""
+
+    def f1(confusion):
+        precision, recall, _, _ = _parts(confusion)
+        for_precision, for_recall = counted(confusion)
+        p, r = precision[for_precision].mean().item(), recall[for_recall].mean().item()
+        return 2 * p * r / (p + r)
+
+    return f1
+
+
+def _occurring(confusion):
+    return [_parts(confusion)[3]] * 2
+
+
+def _every_class(confusion):
+    return [torch.ones(len(confusion), dtype=torch.bool)] * 2
+
+
+def _where_defined(confusion):
+    return confusion.sum(dim=0) > 0, confusion.sum(dim=1) > 0
 
 
 def _both_occur(confusion):
@@ -146,7 +179,17 @@ function_exercise(
         ),
         "that is the accuracy: hits over all pictures": lambda c: (c.diag().sum() / c.sum()).item(),
         "classes were weighted by their pictures: in a macro mean each class counts the same": _weighted,
-        "that is the F1 of the mean precision and the mean recall: take F1 of each class, then the mean": _of_means,
+        "that is the F1 of the mean precision and the mean recall: take F1 of each class, then the mean": (
+            _of_means(_occurring)
+        ),
+        "that is the F1 of the mean precision and the mean recall, both over all classes: take F1 of each class that "
+        "occurs, then the mean": _of_means(_every_class),
+        "that is the F1 of the mean precision and the mean recall, each over the classes where it is defined: take F1 "
+        "of each class, then the mean": _of_means(_where_defined),
+        "that is one F1 a class: the mean over the classes is wanted, a number": lambda c: _parts(c)[2][_parts(c)[3]],
+        "that is one F1 a class, also of those that do not occur: their mean, a number, is wanted": (
+            lambda c: _parts(c)[2]
+        ),
         "that is the mean precision": lambda c: _parts(c)[0][_parts(c)[3]].mean().item(),
         "that is the mean recall": lambda c: _parts(c)[1][_parts(c)[3]].mean().item(),
         "precision and recall were joined by the arithmetic mean: F1 is the harmonic one": _arithmetic,
@@ -227,6 +270,16 @@ def _point(a, b, labels):
     return math.comb(n, k) / 2**n
 
 
+def _side(choose):
+    """The tail up to choose(only_a, only_b) instead of the smaller of the two."""
+
+    def uneven(a, b, labels):
+        only_a, only_b = _only(a, b, labels)
+        return min(1.0, 2 * _tail(only_a + only_b, choose(only_a, only_b)))
+
+    return uneven
+
+
 def _different(a, b, labels):
     n, k = (a != b).sum().item(), _small_side(a, b, labels)[1]
     return min(1.0, 2 * _tail(n, k))
@@ -255,6 +308,13 @@ function_exercise(
         ),
         "that is the chance of exactly this result: the more uneven ones count as well": _point,
         "the observed result itself belongs to the tail: i runs up to and including k": _strict_tail,
+        "k was the larger count: the tail runs up to the smaller one": _side(max),
+        "k was the count of A alone: the tail runs up to the smaller of the two, whichever it is": (
+            _side(lambda only_a, only_b: only_a)
+        ),
+        "k was the count of B alone: the tail runs up to the smaller of the two, whichever it is": (
+            _side(lambda only_a, only_b: only_b)
+        ),
         "n was counted from all pictures on which the predictions differ: two different wrong answers tell nothing": (
             _different
         ),
@@ -271,104 +331,7 @@ function_exercise(
 
 # --- 12.fit_threshold
 
-
-def fit_threshold(single: Tensor, refined: Tensor, labels: Tensor) -> float:
-    return _first_threshold(single, refined, labels, lambda before, after, _: max(before, after))
-
-
-def _rights(single: Tensor, refined: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Confidence, and whether a picture is right before and after, (N,) each."""
-    confidence, predicted = single.max(dim=1)
-    return confidence, predicted == labels, refined.argmax(dim=1) == labels
-
-
-def _first_threshold(single, refined, labels, goal, *, confidence=None, order=sorted, below=torch.le) -> float:
-    """The first threshold in `order` whose number of right pictures reaches goal(before, after, all numbers)."""
-    own, before, after = _rights(single, refined, labels)
-    confidence = own if confidence is None else confidence
-    thresholds = order([0.0, *confidence.tolist()])
-    marks = torch.tensor(thresholds)[:, None]
-    rights = torch.where(below(confidence, marks), after, before).sum(dim=1).tolist()
-    wanted = goal(before.sum().item(), after.sum().item(), rights)
-    return next((t for t, right in zip(thresholds, rights, strict=True) if right >= wanted), thresholds[-1])
-
-
-def _draw_validation(generator: torch.Generator) -> list[tuple]:
-    """Pictures of rising confidence, planned so that each usual mistake ends at another threshold.
-
-    A plan is a text with one letter a picture: g is gained by refining, l is lost, r is right both times, w wrong both
-    times. Two letters in brackets share one confidence.
-    """
-    plans = (
-        "wglgr(gl)gwlggrlrrw",  # refining all is better, and better still somewhere before the end
-        "rggglwlrlrgllrrwrrr",  # refining none is better than all; the best of all thresholds is elsewhere
-        "g(gg)rwlgrggwrlrrgrw",
-        "lwlrgrggwg(gg)lrrlrr",
-        "wrrlgwrlrrlrrgrlwrr",
-    )
-    return [_from_plan(plan, generator) for plan in plans]
-
-
-def _from_plan(plan: str, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    K = primes(generator, 1, low=3, high=7)[0]
-    letters = [letter for letter in plan if letter in "glrw"]
-    N = len(letters)
-    labels = torch.randint(K, (N,), generator=generator)
-    wrong = (labels + 1) % K
-    confidence = torch.linspace(0.55, 0.97, N) + 0.01 * torch.rand(N, generator=generator)
-    if "(" in plan:
-        confidence[plan.index("(") + 1] = confidence[plan.index("(")]
-    sure = 0.55 + 0.4 * torch.rand(N, generator=generator)  # of the refined answer: in another order
-    first = torch.tensor([letter in "lr" for letter in letters])
-    second = torch.tensor([letter in "gr" for letter in letters])
-    single = _table(torch.where(first, labels, wrong), confidence, K)
-    refined = _table(torch.where(second, labels, wrong), sure, K)
-    mixed = torch.randperm(N, generator=generator)
-    return single[mixed], refined[mixed], labels[mixed]
-
-
-def _table(predicted: Tensor, confidence: Tensor, K: int) -> Tensor:
-    """Probabilities (N, K): the given confidence for the predicted class, the rest in equal parts."""
-    rest = ((1 - confidence) / (K - 1))[:, None].repeat(1, K)
-    return rest.scatter(1, predicted[:, None], confidence[:, None])
-
-
-def _better(before, after, _):
-    return max(before, after)
-
-
-def _largest(values):
-    return sorted(values, reverse=True)
-
-
-function_exercise(
-    "12.fit_threshold",
-    fit_threshold,
-    _draw_validation,
-    mistakes={
-        "that is the threshold of the highest accuracy of all, the luckiest one: the smallest that reaches refining "
-        "all or none is wanted": lambda s, r, y: _first_threshold(s, r, y, lambda b, a, every: max(every)),
-        "that is the largest threshold that reaches the goal: the smallest costs the fewest passes": (
-            lambda s, r, y: _first_threshold(s, r, y, _better, order=_largest)
-        ),
-        "pictures of exactly the threshold's confidence were not refined: at most means ≤": (
-            lambda s, r, y: _first_threshold(s, r, y, _better, below=torch.lt)
-        ),
-        "the confident pictures were refined: those at most `threshold` confident are": (
-            lambda s, r, y: _first_threshold(s, r, y, _better, below=torch.gt)
-        ),
-        "the goal was the accuracy of refining none: where refining all is better, that is the goal": (
-            lambda s, r, y: _first_threshold(s, r, y, lambda before, after, _: before)
-        ),
-        "the confidence was taken from `refined`: before the costly passes only the single one is known": (
-            lambda s, r, y: _first_threshold(s, r, y, _better, confidence=r.amax(dim=1))
-        ),
-        "the goal must be passed, it seems: reaching it is enough": (
-            lambda s, r, y: _first_threshold(s, r, y, lambda b, a, _: max(b, a) + 1)
-        ),
-    },
-    dtype=False,
-)
+function_exercise("12.fit_threshold", fit_threshold, draw_validation, mistakes=THRESHOLD_MISTAKES, dtype=False)
 
 
 # --- 12.find_the_leak

@@ -66,8 +66,8 @@ class WideResNet(nn.Module):
 
     Augmented as in the paper, section 4.1: the first convolution of all residual blocks, 8 heads, κ = 0.2, υ = 0.1, at
     least 20 key channels a head. For depth 28, width 10 and 100 classes that gives 36,312,660 parameters, where the
-    paper prints 36.2M, and 10.86 G operations (10.9 G) if the two products over all pairs of pixels are left out, 12.44 G
-    with them. Attention in the last two stages alone, `attention_stages=(2, 3)`, gives 36,206,324, 10.50 G and 10.60 G:
+    paper prints 36.2M, and 10.86 G operations (10.9 G) if the two products over all pairs of pixels are left out, else
+    12.44 G. Attention in the last two stages alone, `attention_stages=(2, 3)`, gives 36,206,324, 10.50 G and 10.60 G:
     the cheaper choice, because in stage 1 of a 32×32 picture attention compares 1024 pixels with one another, sixteen
     times the pairs of stage 2. The plain network has 36,536,884 parameters, where the paper prints 36.3M: what is left
     without the 1×1 convolutions of the three shortcuts (36,278,324). If the augmented one was counted so too, neither

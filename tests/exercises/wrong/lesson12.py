@@ -95,6 +95,14 @@ WRONG = {
             ),
             "the root is divided too",
         ),
+        "centre not divided": (
+            _wilson(
+                "(s + e / 2 - half) / (1 + e), (s + e / 2 + half) / (1 + e)",
+                "s + e / 2 - half / (1 + e), s + e / 2 + half / (1 + e)",
+            ),
+            "only the root was divided",
+        ),
+        "a quarter of e": (_wilson("e / (4 * count)", "e / 4"), "not e/4"),
         "no term under the root": (_wilson(" + e / (4 * count)", ""), "under the root is missing"),
         "no 4": (_wilson("(4 * count)", "count"), "with a 4"),
         "90 %": (_wilson("1.959964", "1.645"), "90 % interval"),
@@ -151,7 +159,29 @@ WRONG = {
         "precision": (_macro("f1.mean()", "(hits / predictions.clamp(min=1))[occurs].mean()"), "the mean precision"),
         "recall": (_macro("f1.mean()", "(hits / pictures.clamp(min=1))[occurs].mean()"), "the mean recall"),
         "no 2": (_macro("2 * hits", "hits"), "the factor 2 is missing"),
-        "one F1 a class": (_macro(".mean().item()", ""), "expected a float"),
+        "F1 of means over all classes": (
+            _macro(
+                "return f1.mean().item()",
+                "p = (hits / predictions.clamp(min=1)).mean()\n"
+                "    r = (hits / pictures.clamp(min=1)).mean()\n"
+                "    return (2 * p * r / (p + r)).item()",
+            ),
+            "both over all classes",
+        ),
+        "F1 of means without NaN": (
+            _macro(
+                "return f1.mean().item()",
+                "p, r = (hits / predictions).nanmean(), (hits / pictures).nanmean()\n"
+                "    return (2 * p * r / (p + r)).item()",
+            ),
+            "where it is defined",
+        ),
+        "one F1 a class": (_macro(".mean().item()", ""), "one F1 a class: the mean"),
+        "one F1 a class, a list": (_macro(".mean().item()", ".tolist()"), "expected a float"),
+        "one F1 of every class": (
+            _macro("predictions)[occurs]", "predictions).clamp(min=1)", "hits[occurs]", "hits", ".mean().item()", ""),
+            "also of those that do not occur",
+        ),
     },
     "12.p_value": {
         "above 1": (_p("min(1.0, 2 * tail)", "2 * tail"), "exceeds 1"),
@@ -175,7 +205,9 @@ WRONG = {
             _p("min(1.0, 2 * tail)", "math.erfc(max(abs(only_a - only_b) - 1, 0) / math.sqrt(2 * n))"),
             "with continuity correction",
         ),
-        "larger side": (_p("min(only_a, only_b)", "max(only_a, only_b)"), "for p_value("),
+        "larger side": (_p("min(only_a, only_b)", "max(only_a, only_b)"), "the larger count"),
+        "always A": (_p("min(only_a, only_b)", "only_a"), "count of A alone"),
+        "always B": (_p("min(only_a, only_b)", "only_b"), "count of B alone"),
         "a tuple": (_p("min(1.0, 2 * tail)", "only_a, only_b"), "expected a float"),
     },
     "12.fit_threshold": {
@@ -188,13 +220,25 @@ WRONG = {
             ),
             "the luckiest one",
         ),
-        "goal of none": (_fit("max(before.sum(), after.sum())", "before.sum()"), "accuracy of refining none"),
+        "goal of none": (_fit("max(before.sum(), after.sum())", "before.sum()"), "was the goal that of refining none"),
+        "the largest, goal of all": (
+            _fit(
+                "max(before.sum(), after.sum())",
+                "after.sum()",
+                "*confidence.sort().values.tolist()]",
+                "*confidence.sort().values.tolist()][::-1]",
+            ),
+            "largest",
+        ),
         "the largest": (
             _fit("*confidence.sort().values.tolist()]", "*confidence.sort().values.tolist()][::-1]"),
             "largest",
         ),
         "below the threshold": (_fit("confidence <= threshold", "confidence < threshold"), "at most means ≤"),
-        "the confident ones": (_fit("confidence <= threshold", "confidence > threshold"), "confident pictures were"),
+        "the confident ones": (
+            _fit("confidence <= threshold", "confidence > threshold"),
+            "were the confident pictures refined",
+        ),
         "confidence of the refined": (
             _fit("goal =", "confidence = refined.amax(dim=1)\n    goal ="),
             "taken from `refined`",
@@ -204,7 +248,19 @@ WRONG = {
                 "if right >= goal:\n            return threshold",
                 "if right > goal:\n            break\n    return threshold",
             ),
-            "reaching it is enough",
+            "accuracy of refining all was asked for",
+        ),
+        "more than the goal, at once": (
+            _fit("right >= goal", "right > goal"),
+            "accuracy of refining all was asked for",
+        ),
+        "more than refining all": (
+            _fit("goal = max(before.sum(), after.sum())", "goal = after.sum()", "right >= goal", "right > goal"),
+            "accuracy of refining all was asked for",
+        ),
+        "no 0.0": (
+            _fit("[0.0, *confidence.sort().values.tolist()]", "confidence.sort().values.tolist()"),
+            "0.0 was not",
         ),
         "not sorted": (_fit("*confidence.sort().values.tolist()", "*confidence.tolist()"), "for fit_threshold("),
         "the place": (
