@@ -41,7 +41,7 @@ class Training:
         sam_radius: of sharpness-aware minimisation (Foret et al. 2021); 0 is without. Each step then costs two.
         schedule: "constant"; "one_cycle": up for the first 30 % of the steps, then down to nearly zero; "cosine": down
             to zero; "multi_step": times `drop` at each of `milestones`.
-        warmup_epochs: the rate rises linearly from zero over these, fractions allowed; not with "one_cycle".
+        warmup_epochs: the rate rises linearly from nearly zero over these, fractions allowed; not with "one_cycle".
         milestones: epochs, rising.
         drop: factor of "multi_step".
         clip_norm: gradients longer than this, over all parameters, are shortened to it; 0 is without.

@@ -1,6 +1,7 @@
-"""Checks of lesson 09, the training recipe: a linear rate, the loss of mixed pictures, cutmix's box, the average."""
+"""Checks of lesson 09: a linear rate, the loss of mixed pictures, cutmix's box, the average, broken loops."""
 
 import dataclasses
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -10,11 +11,13 @@ from aacn_lib.exercises.grading import (
     REGISTRY,
     NotAttempted,
     Wrong,
+    call,
     free_exercise,
     function_exercise,
     has_blank,
     primes,
 )
+from aacn_lib.exercises.noise_or_effect import VERDICT_MISTAKES, draw_accuracies, verdict
 
 # --- 09.linear_rate
 
@@ -145,6 +148,9 @@ function_exercise(
         "a share of 1 - smoothing was kept and nothing given to the classes: each row of the target sums to 1": (
             lambda z, y, p, s, e: (1 - e) * mixed_loss(z, y, p, s, 0.0)
         ),
+        "the rows of the target sum to more than 1: the mixed target keeps 1 - smoothing of itself": (
+            lambda z, y, p, s, e: _target_loss(z, _mix(z, y, p, s) + e / z.shape[1])
+        ),
         "every class got `smoothing`: it is divided among the K classes": (
             lambda z, y, p, s, e: _target_loss(z, (1 - e) * _mix(z, y, p, s) + e)
         ),
@@ -246,7 +252,10 @@ function_exercise(
             lambda kept, row, column, height, width: cutmix_box(kept, row, column, width, height)
         ),
         "the order is top, left, bottom, right": (lambda *case: tuple(cutmix_box(*case)[i] for i in (0, 2, 1, 3, 4))),
-        "`bottom` and `right` are the last pixels of the box: the first ones outside are wanted": _box(end=-1),
+        "`bottom` and `right` are the last of the box: the first row and column outside are wanted": _box(end=-1),
+        "the box stops short of the border: `bottom` is the first row outside, at most height; `right` at most width": (
+            _box(cut=lambda low, high, length: (max(0, low), min(length - 1, high)))
+        ),
     },
 )
 
@@ -290,6 +299,15 @@ def _averaged(
     return average
 
 
+_ZERO = "the average starts at zero: after the first step it is that step's weights"
+
+
+def _from_zero(**changes) -> Callable:
+    """The average that starts at zero and takes every row in."""
+    average = _averaged(start=lambda weights: torch.zeros_like(weights[0]), **changes)
+    return lambda weights, decay: average(torch.cat([weights[:1], weights]), decay)
+
+
 def _draw_weights(generator: torch.Generator) -> list[tuple]:
     """Runs that end within the early ramp and runs that pass it."""
     cases = []
@@ -321,11 +339,10 @@ function_exercise(
         "n starts at 2, or the first row came in twice: n counts the steps that are in the average already": (
             _averaged(first=2)
         ),
-        "the average starts at zero: after the first step it is that step's weights": (
-            lambda weights, decay: _averaged(start=lambda w: torch.zeros_like(w[0]))(
-                torch.cat([weights[:1], weights]), decay
-            )
-        ),
+        _ZERO: _from_zero(first=1),
+        _ZERO + ", with n = 1": _from_zero(first=0),
+        _ZERO + ", also without the early ramp": _from_zero(keep=lambda decay, n: decay),
+        _ZERO + ", and the loop meets the others": _averaged(start=lambda weights: torch.zeros_like(weights[0])),
         "that is the plain mean over the steps: a moving average forgets the old ones": lambda w, decay: w.mean(dim=0),
         "these are the last weights: the average is wanted": lambda w, decay: w[-1],
     },
@@ -349,18 +366,33 @@ _LOOK = {
 
 @free_exercise("09.broken")
 def _check_broken(answer: object, generator: torch.Generator) -> None:
-    if not isinstance(answer, dict):
-        raise Wrong(f"expected a dictionary from letter to word, got {type(answer).__name__}")
-    if has_blank(answer):
+    if not callable(answer):
+        raise Wrong(f"expected the function broken(letter) itself, got {type(answer).__name__}")
+    told = {letter: _told(answer, letter) for letter in _RIGHT}
+    blank = [repr(letter) for letter, word in told.items() if has_blank(word)]
+    if len(blank) == len(told):
         raise NotAttempted
-    if answer.keys() != _RIGHT.keys():
-        raise Wrong(f"expected the letters {sorted(_RIGHT)}, got {sorted(map(str, answer))}")
-    for letter, word in answer.items():
-        if word not in _WORDS:
-            raise Wrong(f"{letter!r}: expected one of {list(_WORDS)}, got {word!r}")
-    for letter, right in _RIGHT.items():
-        said = answer[letter]
-        if said == right:
+    for letter, said in told.items():
+        if has_blank(said) or said == _RIGHT[letter]:
             continue
+        if said not in _WORDS:
+            raise Wrong(f"{letter!r}: expected one of {list(_WORDS)}, got {said!r}")
         verdict = "is not right as it stands" if said == "none" else f"is not broken in its {said}"
         raise Wrong(f"{letter!r} {verdict}: {_LOOK[letter]}")
+    if blank:
+        raise Wrong(f"right so far; still open: {', '.join(blank)}")
+
+
+def _told(answer: Callable, letter: str) -> object:
+    """The word for a letter, or the blank that stands in its place."""
+    try:
+        return call(answer, letter)
+    except NotAttempted:
+        return ...
+    except KeyError:
+        raise Wrong(f"broken has no answer for {letter!r}; the letters are {', '.join(_RIGHT)}") from None
+
+
+# --- 09.verdict
+
+function_exercise("09.verdict", verdict, draw_accuracies, mistakes=VERDICT_MISTAKES)

@@ -38,7 +38,19 @@ def moving_average(weights, decay):
 """
 
 BROKEN = """\
-broken = {"a": "average", "b": "clipping", "c": "none", "d": "mixing", "e": "augmentation", "f": "schedule"}
+def broken(letter):
+    words = {"a": "average", "b": "clipping", "c": "none", "d": "mixing", "e": "augmentation", "f": "schedule"}
+    return words[letter]
+"""
+
+VERDICT = """\
+def verdict(control, arm):
+    chance = 2 / math.comb(len(control) + len(arm), len(arm))
+    if min(arm) > max(control):
+        return "above all", chance
+    if max(arm) < min(control):
+        return "below all", chance
+    return "within the noise", chance
 """
 
 
@@ -67,6 +79,10 @@ def _average(*changes):
 
 def _broken(*changes):
     return _changed(BROKEN, *changes)
+
+
+def _verdict(*changes):
+    return _changed(VERDICT, *changes)
 
 
 WRONG = {
@@ -121,6 +137,7 @@ WRONG = {
             "other classes only",
         ),
         "nothing given": (_loss(" + smoothing / K", ""), "sums to 1"),
+        "one minus smoothing forgotten": (_loss("(1 - smoothing) * target", "target"), "more than 1"),
         "not divided": (_loss("smoothing / K", "smoothing"), "divided among the K classes"),
         "sum": (_loss(".sum(dim=1).mean()", ".sum()"), "losses were added"),
         "mean over all": (_loss(".sum(dim=1).mean()", ".mean()"), "add up over the classes"),
@@ -156,7 +173,8 @@ WRONG = {
         ),
         "sides swapped": (_box("column, height, width)", "column, width, height)"), "height and width are swapped"),
         "order": (_box("return top, left, bottom, right", "return top, bottom, left, right"), "the order is"),
-        "last pixels": (_box("bottom, right, own", "bottom - 1, right - 1, own"), "first ones outside"),
+        "last pixels": (_box("bottom, right, own", "bottom - 1, right - 1, own"), "row and column outside"),
+        "one row short": (_box("min(height, ", "min(height - 1, ", "min(width, ", "min(width - 1, "), "at most height"),
         "floats": (_box("int(half * height)", "half * height // 1"), "no whole number"),
     },
     "09.moving_average": {
@@ -168,6 +186,24 @@ WRONG = {
         "n from 2": (_average("start=1", "start=2"), "starts at 2"),
         "zero at first": (
             _average("average = weights[0]", "average = torch.zeros_like(weights[0])", "weights[1:]", "weights"),
+            "starts at zero",
+        ),
+        "zero at first, n from 0": (
+            _average(
+                *("average = weights[0]", "average = torch.zeros_like(weights[0])"),
+                *("weights[1:], start=1", "weights, start=0"),
+            ),
+            "starts at zero",
+        ),
+        "zero at first, no ramp": (
+            _average(
+                *("average = weights[0]", "average = 0", "weights[1:]", "weights"),
+                *("min(decay, (1 + n) / (10 + n))", "decay"),
+            ),
+            "starts at zero",
+        ),
+        "zero at first, first row lost": (
+            _average("average = weights[0]", "average = torch.zeros_like(weights[0])"),
             "starts at zero",
         ),
         "first row twice": (_average("weights[1:]", "weights"), "came in twice"),
@@ -198,7 +234,33 @@ WRONG = {
         ),
         "f wrong": (_broken('"f": "schedule"', '"f": "average"'), "how often does the schedule move"),
         "unknown word": (_broken('"mixing"', '"mixup"'), "expected one of"),
-        "a letter missing": (_broken('"a": "average", ', ""), "expected the letters"),
-        "a list": ('broken = ["average", "clipping"]\n', "expected a dictionary"),
+        "a letter missing": (_broken('"a": "average", ', ""), "no answer for 'a'"),
+        "some left open": (_broken('"none"', "...", '"schedule"', "..."), "right so far; still open: 'c', 'f'"),
+        "one open, one wrong": (
+            _broken('"none"', "...", '"schedule"', '"average"'),
+            "how often does the schedule move",
+        ),
+        "a dictionary": ('broken = {"a": "average"}\n', "expected the function"),
+    },
+    "09.verdict": {
+        "means": (
+            _verdict(
+                *("min(arm) > max(control)", "mean(arm) > mean(control)"),
+                *("max(arm) < min(control)", "mean(arm) < mean(control)"),
+                *("def verdict", "from statistics import mean\n\n\ndef verdict"),
+            ),
+            "only the two means",
+        ),
+        "mean against the band": (
+            _verdict("min(arm) >", "sum(arm) / len(arm) >", "max(arm) <", "sum(arm) / len(arm) <"),
+            "control's extremes",
+        ),
+        "one is enough": (_verdict("min(arm)", "max(arm)", "max(arm) <", "min(arm) <"), "one accuracy beyond"),
+        "ties": (_verdict(" > ", " >= ", " < ", " <= "), "does not lie above"),
+        "one side": (_verdict("2 / math", "1 / math"), "one side only"),
+        "ordered": (_verdict("comb", "perm"), "math.perm"),
+        "from the control": (_verdict("len(control) + len(arm)", "len(control)"), "chosen from all"),
+        "coins": (_verdict("2 / math.comb(len(control) + len(arm), len(arm))", "2 * 0.5 ** len(arm)"), "no coins"),
+        "no chance": (_verdict('"above all", chance', '"above all"'), "for verdict("),
     },
 }
