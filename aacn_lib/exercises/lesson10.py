@@ -65,6 +65,7 @@ function_exercise(
         "the shortcut depends on the channels, too: they may differ where the stride is 1": (
             _off_by(lambda c, m, s: -_shortcut(c, m, s) if s == 1 else 0)
         ),
+        "biases were counted: neither 3×3 convolution has one": _off_by(lambda c, m, s: 2 * m),
         "the shortcut has no batch norm: it reads the input that the first norm has already passed": (
             _off_by(lambda c, m, s: 2 * m if _shortcut(c, m, s) else 0)
         ),
@@ -101,6 +102,12 @@ function_exercise(
         ),
         "only one side was squared: the pixels are height · width, and all of them are paired with all": (
             lambda b, n, h, w, kind: b * n * h * w**2 * WIDTHS[kind]
+        ),
+        "height and width may differ: the pixels are height · width, not height²": (
+            lambda b, n, h, w, kind: b * n * h**4 * WIDTHS[kind]
+        ),
+        "height and width may differ: the pixels are height · width, not width²": (
+            lambda b, n, h, w, kind: b * n * w**4 * WIDTHS[kind]
         ),
         "the heads are missing: each writes scores of its own": lambda b, n, h, w, kind: (
             b * (h * w) ** 2 * WIDTHS[kind]
@@ -178,8 +185,23 @@ def _with(**changes: Callable) -> Callable:
     return mistaken
 
 
+def _cut(pieces: Callable) -> Callable:
+    """The mistake that gets `accumulate` wrong: from one device's share and the pictures that fit at once."""
+
+    def mistaken(batch, rate, devices, capability, memory, fixed, picture) -> dict:
+        right = settings_for(batch, rate, devices, capability, memory, fixed, picture)
+        return right | {"accumulate": pieces(-(-batch // devices), (memory - fixed) // picture)}
+
+    return mistaken
+
+
 def _pieces(share: int, at_once: int) -> int:
     return max(1, -(-share // max(1, at_once)))
+
+
+def _equal_pieces(share: int, at_once: int) -> int:
+    """The fewest pieces of equal size that fit."""
+    return next(count for count in range(1, share + 1) if share % count == 0 and share // count <= at_once)
 
 
 function_exercise(
@@ -189,6 +211,9 @@ function_exercise(
     mistakes={
         "batch_size is that of all devices together: do not divide it by the devices": (
             _with(batch_size=lambda right, batch, rate, devices, *_: -(-batch // devices))
+        ),
+        "batch_size is that of all devices together: leave it whole, also where it does not divide evenly": (
+            _with(batch_size=lambda right, batch, rate, devices, *_: batch // devices)
         ),
         "batch_size is that of the whole step: `accumulate` cuts it, you do not": (
             _with(batch_size=lambda right, batch, *_: -(-batch // right["accumulate"]))
@@ -237,29 +262,21 @@ function_exercise(
             )
         ),
         "rounded down: the rest of the pictures needs a piece, too": (
+            _cut(lambda share, at_once: max(1, share // at_once))
+        ),
+        "the share was rounded down: where the batch does not divide evenly, some device has one picture more": (
             _with(
-                accumulate=lambda right, batch, rate, devices, capability, memory, fixed, picture: max(
-                    1, -(-batch // devices) // ((memory - fixed) // picture)
+                accumulate=lambda right, batch, rate, devices, capability, memory, fixed, picture: _pieces(
+                    batch // devices, (memory - fixed) // picture
                 )
             )
         ),
+        "one picture a piece fits, but `accumulate` should be as small as possible": _cut(lambda share, at_once: share),
+        "the pieces need not be equal: sizes may differ by one, so fewer of them fit": _cut(_equal_pieces),
         "one piece too many where the share is an exact multiple: round up with -(-a // b), not a // b + 1": (
-            _with(
-                accumulate=lambda right, batch, rate, devices, capability, memory, fixed, picture: (
-                    -(-batch // devices) // ((memory - fixed) // picture) + 1
-                )
-            )
+            _cut(lambda share, at_once: share // at_once + 1)
         ),
-        "one picture a piece always fits, but `accumulate` should be as small as possible": (
-            _with(accumulate=lambda right, batch, rate, devices, *_: -(-batch // devices))
-        ),
-        "that is how many pictures fit at once: accumulate is the number of pieces": (
-            _with(
-                accumulate=lambda right, batch, rate, devices, capability, memory, fixed, picture: (
-                    (memory - fixed) // picture
-                )
-            )
-        ),
+        "that is how many fit at once: accumulate is the number of pieces": _cut(lambda share, at_once: at_once),
     },
     tolerance=1e-9,
 )
@@ -369,6 +386,9 @@ def _check_one(answer, model: nn.Module, images: Tensor, labels: Tensor, size: i
     if abs(value - loss) > 1e-4 * (1 + abs(loss)):
         for message, other in {
             "that is the loss of the last piece: return the mean over all pictures": losses[-1],
+            "that is the last piece's share of the loss: add up those of all": losses[-1]
+            * len(pieces[-1][1])
+            / len(images),
             "that is the mean of the pieces' means: weigh each by its pictures": sum(losses) / len(losses),
             "that is the sum of the pieces' means": sum(losses),
             "that is the sum over all pictures: divide by their number": loss * len(images),

@@ -77,6 +77,7 @@ WRONG = {
             "no batch norm",
         ),
         "biases": (_block("norms + conv", "norms + 2 * channels + (channels if shortcut else 0) + conv"), "biases"),
+        "biases of the two 3×3": (_block("norms + conv", "norms + 2 * channels + conv"), "neither 3×3"),
         "second convolution from in_channels": (
             _block("9 * channels * channels", "9 * in_channels * channels"),
             "the second convolution reads",
@@ -86,6 +87,8 @@ WRONG = {
     "10.bytes_of_scores": {
         "pixels not squared": (_scores("(height * width) ** 2", "height * width"), "squared: there is a score"),
         "one side squared": (_scores("(height * width) ** 2", "height * width ** 2"), "only one side"),
+        "a square map of the height": (_scores("(height * width) ** 2", "height**4"), "not height²"),
+        "a square map of the width": (_scores("(height * width) ** 2", "width**4"), "not width²"),
         "no heads": (_scores(" * num_heads", ""), "heads are missing"),
         "no batch": (_scores("batch_size * num_heads", "num_heads"), "batch is missing"),
         "numbers": (_scores(" * bytes_each", ""), "numbers, not bytes"),
@@ -98,6 +101,10 @@ WRONG = {
     },
     "10.settings_for": {
         "batch of one device": (_settings('"batch_size": batch_size', '"batch_size": share'), "by the devices"),
+        "batch of one device, rounded down": (
+            _settings('"batch_size": batch_size', '"batch_size": batch_size // devices'),
+            "leave it whole",
+        ),
         "batch of one piece": (
             _settings('"batch_size": batch_size', '"batch_size": -(-batch_size // -(-share // at_once))'),
             "you do not",
@@ -114,6 +121,14 @@ WRONG = {
         "nothing fixed": (_settings("(memory - fixed_bytes)", "memory"), "fixed bytes are missing"),
         "devices forgotten": (_settings("-(-batch_size // devices)", "batch_size"), "devices are missing"),
         "rounded down": (_settings("-(-share // at_once)", "max(1, share // at_once)"), "rounded down"),
+        "share rounded down": (_settings("-(-batch_size // devices)", "batch_size // devices"), "one picture more"),
+        "equal pieces": (
+            _settings(
+                "-(-share // at_once)",
+                "next(k for k in range(1, share + 1) if share % k == 0 and share // k <= at_once)",
+            ),
+            "need not be equal",
+        ),
         "one too many": (_settings("-(-share // at_once)", "share // at_once + 1"), "one piece too many"),
         "picture by picture": (_settings("-(-share // at_once)", "share"), "as small as possible"),
         "what fits": (_settings("-(-share // at_once)", "at_once"), "number of pieces"),
@@ -167,6 +182,7 @@ WRONG = {
             _accumulate("return total", "return loss.item() * len(images) / len(y)"),
             "last piece",
         ),
+        "share of the last piece": (_accumulate("return total", "return loss.item()"), "last piece's share"),
         "summed loss": (_accumulate("return total", "return total * len(images)"), "divide by their number"),
         "other loss": (_accumulate("return total", "return total + 1"), "expected"),
         "nothing returned": (_accumulate("    return total\n", ""), "return"),
