@@ -81,7 +81,7 @@ def notes_on(kept: Kept, pictures: int, layers: dict[tuple[int, str], tuple], na
 
     found = []
     if kept.pictures < pictures:
-        found.append(f"{kept.pictures} of {pictures} pictures are shown.")
+        found.append(f"{kept.pictures} of {pictures} pictures shown.")
     gone = [called(layer) for layer in layers if layer not in kept.heads]
     if gone:
         found.append(f"Layers left out: {', '.join(gone)}.")

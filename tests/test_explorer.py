@@ -230,7 +230,7 @@ def test_a_page_keeps_its_limit_and_says_what_it_left_out(limit, left):
     count = len(explorer.data["pictures"])
     assert count < 4
     gone = [f"Layers left out: {', '.join(names[:-left])}."] if left < 3 else []
-    assert list(explorer.notes) == [f"Kept under {limit / 1e6:g} MB.", f"{count} of 4 pictures are shown.", *gone]
+    assert list(explorer.notes) == [f"Kept under {limit / 1e6:g} MB.", f"{count} of 4 pictures shown.", *gone]
     assert len(model["predictions"]) == len(model["layers"][0]["maps"]) == count
     assert explorer.png
 

@@ -70,7 +70,7 @@ function positionLogits(q, at, place, [H, W], depth, relH, relW) {
 // One pixel of the canvas a value; CSS makes them large. `transposed` swaps what runs down and what runs across.
 function paint(canvas, rows, columns, values, [low, high], colours, opacity = 1) {
   if (canvas.width !== columns || canvas.height !== rows) Object.assign(canvas, { width: columns, height: rows });
-  const context = canvas.getContext("2d");
+  const context = canvas.getContext("2d", { willReadFrequently: true }); // pixels are written, nothing is drawn: no GPU
   const image = context.createImageData(columns, rows);
   const factor = high > low ? 255 / (high - low) : 0;
   for (let i = 0; i < rows * columns; i++) {

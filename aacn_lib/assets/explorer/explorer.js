@@ -75,10 +75,12 @@ function buildExplorer(root, data) {
     const strongest = element("tbody");
     const prediction = element("ol", { className: "aacn-prediction" });
     const verdict = element("p", { className: "aacn-readout" });
-    const layerSelect = element("select", { onchange: () => choose({ panel: number, layer: layerSelect.value }) },
+    const layerSelect = element("select", { "aria-label": `layer of ${model.name}`,
+      onchange: () => choose({ panel: number, layer: layerSelect.value }) },
       ...model.layers.map(({ name, size, heads }) =>
         element("option", { value: name }, `${name} · ${size.join("×")} · ${heads} head${heads === 1 ? "" : "s"}`)));
-    const headSelect = element("select", { onchange: () => choose({ panel: number, head: Number(headSelect.value) }) });
+    const headSelect = element("select", { "aria-label": `head of ${model.name}`,
+      onchange: () => choose({ panel: number, head: Number(headSelect.value) }) });
     const titles = ["row, column", "attention", "content", "position"];
     const node = element("section", { className: "aacn-panel", "aria-label": model.name },
       element("div", { className: "aacn-name" }, model.name),

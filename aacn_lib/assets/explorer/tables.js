@@ -36,7 +36,8 @@ function buildTables(root, data) {
   const scale = makeScale();
   const readout = element("p", { className: "aacn-readout" });
   const status = element("div", { className: "aacn-hidden", role: "status", "aria-live": "polite" });
-  const headSelect = element("select", { onchange: () => choose({ head: Number(headSelect.value) }) },
+  const headSelect = element("select", { "aria-label": "head",
+    onchange: () => choose({ head: Number(headSelect.value) }) },
     ...own.map((_, head) => element("option", { value: head }, `head ${head}`)));
   const mean = element("input", { type: "checkbox", onchange: () => choose({ mean: mean.checked }) });
   const axes = { relH: makeAxis("relH", "rows", H), relW: makeAxis("relW", "columns", W) };
