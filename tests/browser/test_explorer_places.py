@@ -19,25 +19,29 @@ explore(model, images, mean=torch.zeros(3), std=torch.ones(3))"""
 
 
 def test_in_jupyterlab(tmp_path):
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in ("1", CELL, "2")])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     path = tmp_path / "notebooks" / LESSON
     path.parent.mkdir()
     nbformat.write(notebook, path)
     with lab_server(tmp_path) as address, browser_page() as page:
-        (cell,) = executed_lesson(page, address, path)
+        _, cell, _ = executed_lesson(page, address, path)
         data = cell["outputs"][0]["data"]
         assert set(data) == {"text/html", "image/png", "text/plain"}
         page.wait_for_selector(".aacn-body")
         light = page.evaluate("document.querySelector('[data-jp-theme-light]').dataset.jpThemeLight")
         assert light == "true"
-        page.locator(".aacn-grid").first.focus()
+        page.locator(".aacn-grid").first.click()
         query = read(page)["query"]
-        page.keyboard.press("ArrowUp")
-        page.keyboard.press("ArrowRight")
+        for key in ("ArrowUp", "ArrowRight", "b"):
+            page.keyboard.press(key)
         assert read(page)["query"] == [query[0] - 1, query[1] + 1]
-        # The keys are the explorer's: JupyterLab did not move to another cell or open one.
-        assert page.evaluate("document.activeElement.classList.contains('aacn-grid')")
+        # The keys are the explorer's: JupyterLab has neither moved to another cell nor made one.
+        page.get_by_label("head of").focus()
+        page.keyboard.press("ArrowDown")
+        assert read(page)["head"] == 0
+        active = page.locator(".jp-Notebook-cell").evaluate_all("all => all.map(n => n.matches('.jp-mod-active'))")
+        assert active == [False, True, False]
         assert sum(read(page)["values"]) == pytest.approx(1, abs=1e-3)
 
 

@@ -113,7 +113,6 @@ const signed = (x) => (x <= -0.005 ? "−" : x >= 0.005 ? "+" : "") + Math.abs(x
 function makeGrid(on, children, properties = {}) {
   const marker = element("div", { className: "aacn-query" });
   const grid = element("div", { className: "aacn-grid", ...properties }, ...children, marker);
-  grid.dataset.lmSuppressShortcuts = "true"; // else JupyterLab's own keys would move from cell to cell
   const cellAt = (event) => {
     const box = grid.getBoundingClientRect();
     const [H, W] = on.size();
@@ -168,6 +167,7 @@ function mount(build, triesLeft = 100) {
   if (here && !here.dataset.ready && !places.includes(here)) places.push(here);
   for (const root of places) {
     root.dataset.ready = "yes";
+    root.dataset.lmSuppressShortcuts = "true"; // else JupyterLab's own keys would move from cell to cell
     const data = JSON.parse(root.querySelector(".aacn-data").textContent);
     const still = root.querySelector(".aacn-still");
     root.explorer = build(root, data);
