@@ -1,5 +1,7 @@
 """The explorer where readers meet it: in JupyterLab, and in a notebook that was exported to a page on disk."""
 
+import shutil
+
 import nbformat
 import pytest
 import torch
@@ -18,6 +20,7 @@ images = torch.randint(0, 256, (1, 3, 8, 8), dtype=torch.uint8)
 explore(model, images, mean=torch.zeros(3), std=torch.ones(3))"""
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_in_jupyterlab(tmp_path):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in ("1", CELL, "2")])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}

@@ -27,6 +27,8 @@ function element(tag, properties = {}, ...children) {
     if (name.startsWith("aria-") || name === "role") node.setAttribute(name, value);
     else node[name] = value;
   }
+  // What has the focus keeps its keys: else an arrow would make JupyterLab move from cell to cell.
+  if (node.tabIndex >= 0) node.dataset.lmSuppressShortcuts = "true";
   node.append(...children);
   return node;
 }
@@ -167,7 +169,6 @@ function mount(build, triesLeft = 100) {
   if (here && !here.dataset.ready && !places.includes(here)) places.push(here);
   for (const root of places) {
     root.dataset.ready = "yes";
-    root.dataset.lmSuppressShortcuts = "true"; // else JupyterLab's own keys would move from cell to cell
     const data = JSON.parse(root.querySelector(".aacn-data").textContent);
     const still = root.querySelector(".aacn-still");
     root.explorer = build(root, data);
