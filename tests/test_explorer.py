@@ -18,7 +18,7 @@ from aacn_lib.relative import relative_logits
 
 MEAN, STD = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.3, 0.25])
 CLASSES = ["cat", "dog", "eel", "fox", "gnu", "hen", "ibis"]
-EVIL = "<img src=x onerror=alert(1)></script><script>alert(2)</script>"
+EVIL = """"><img src=x onerror='alert(1)'></script><script>alert(2)</script>"""
 
 
 def pictures(count=2, size=(11, 13)) -> torch.Tensor:

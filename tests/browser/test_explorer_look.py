@@ -11,7 +11,7 @@ from aacn_lib.layers import AAConv2d
 from aacn_lib.relative import relative_logits
 
 HOVER_SECONDS = 0.020
-EVIL = "<img src=x onerror='window.hit=1'></script><script>window.hit=2</script>"
+EVIL = """"><img src=x onerror='window.hit=1'></script><script>window.hit=2</script>"""
 
 pytestmark = [
     pytest.mark.browser,

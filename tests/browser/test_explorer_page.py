@@ -15,11 +15,14 @@ from explorer_pages import (
     read,
     screenshot,
     show,
+    strong,
     three_layers,
 )
+from torch import nn
 
 from aacn_lib import attention_maps, create_model, normalise
 from aacn_lib.features import logit_parts
+from aacn_lib.layers import AAConv2d
 
 # The colours that a canvas holds, row after row.
 PIXELS = """canvas => Array.from(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data)"""
@@ -77,6 +80,18 @@ def test_the_read_outs(open_page):
     for text, logits in zip(row[2:], (parts.content, parts.position), strict=True):
         value = logits[0, 1, 45, weights.argmax()].item()
         assert float(text.replace("−", "-")) == pytest.approx(value, abs=0.011)
+
+
+def test_distances_are_in_pixels_of_the_picture(open_page):
+    """On a map whose cells are 4 pixels high and 2 wide."""
+    layer = AAConv2d(3, 7, depth_k=8, depth_v=4, num_heads=2, feature_size=(3, 10))
+    model = strong(nn.Sequential(nn.AvgPool2d((4, 2)), layer, nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+    images = pictures(1)
+    page = open_page(show(model, images))
+    hover(page, ".aacn-grid", 1, 2, (3, 10))
+    weights = attention_maps(model, normalise(images, MEAN, STD))["1"].weights[0, :, 12].mean(0)
+    y, x = torch.meshgrid(4.0 * torch.arange(3), 2.0 * torch.arange(10), indexing="ij")
+    assert read(page)["distance"] == pytest.approx((weights * torch.hypot(y - 4, x - 4).flatten()).sum().item(), 0.01)
 
 
 def test_the_two_parts_add_up_to_what_the_softmax_sees(open_page):
