@@ -11,7 +11,8 @@ from aacn_lib.count import count_flops, count_parameters
 from aacn_lib.data import Dataset, Split, load_dataset, normalise
 from aacn_lib.evaluate import evaluate
 from aacn_lib.exercises import check
-from aacn_lib.features import attention_layers, attention_maps, feature_maps
+from aacn_lib.explorer import explore, explore_tables
+from aacn_lib.features import attention_layers, attention_maps, feature_maps, logit_parts
 from aacn_lib.layers import AAConv2d
 from aacn_lib.models import create_model, list_models
 from aacn_lib.relative import relative_index, relative_logits
@@ -36,10 +37,13 @@ __all__ = [
     "count_parameters",
     "create_model",
     "evaluate",
+    "explore",
+    "explore_tables",
     "feature_maps",
     "fit",
     "list_models",
     "load_dataset",
+    "logit_parts",
     "normalise",
     "random_crop",
     "random_flip",

@@ -7,6 +7,7 @@ hooks away again, also when the network raises. Hooks see any network. The other
 """
 
 import difflib
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from aacn_lib.layers import AAConv2d
 from aacn_lib.models.vit import SelfAttention, VisionTransformer
+from aacn_lib.relative import relative_logits
 from aacn_lib.sequence import AAConv1d
 
 
@@ -40,6 +42,41 @@ class AttentionMap(NamedTuple):
     def between_pixels(self) -> Tensor:
         """(B, heads, HW, HW): the weights without the class token. If there is one, rows sum to less than 1."""
         return self.weights[..., self.tokens :, self.tokens :]
+
+
+class LogitParts(NamedTuple):
+    """What one layer's attention is made of: softmax of `content` + `position`.
+
+    Both are computed when they are asked for. Queries, keys and tables say the same in far fewer numbers.
+
+    Attributes:
+        q, k: (B, heads, N, d_kh) queries and keys; the N places are those of `AttentionMap`.
+        rel_h, rel_w: tables (2H - 1, d_kh) and (2W - 1, d_kh) that fit the map, or None for none.
+        size: (H, W) of the map that attention runs on; (1, L) for a sequence.
+    """
+
+    q: Tensor
+    k: Tensor
+    rel_h: Tensor | None
+    rel_w: Tensor | None
+    size: tuple[int, int]
+
+    @property
+    def tokens(self) -> int:
+        """How many places stand before the pixels: 1 with a class token, else 0."""
+        return self.q.shape[2] - self.size[0] * self.size[1]
+
+    @property
+    def content(self) -> Tensor:
+        """(B, heads, N, N): q_i · k_j / √d_kh."""
+        return self.q @ self.k.transpose(-1, -2) / math.sqrt(self.q.shape[-1])
+
+    @property
+    def position(self) -> Tensor:
+        """(B, heads, N, N): (q_i · rel_h[jy - iy + H - 1] + q_i · rel_w[jx - ix + W - 1]) / √d_kh, 0 without tables."""
+        if self.rel_h is None and self.rel_w is None:
+            return self.q.new_zeros(*self.q.shape[:3], self.q.shape[2])
+        return relative_logits(self.q.unflatten(2, self.size), self.rel_h, self.rel_w) / math.sqrt(self.q.shape[-1])
 
 
 def feature_maps(model: nn.Module, x: Tensor, layers: str | Iterable[str]) -> dict[str, Tensor]:
@@ -89,6 +126,24 @@ def attention_maps(model: nn.Module, x: Tensor, layers: str | Iterable[str] | No
     Raises:
         ValueError: for an unknown name (the nearest are named) and a layer that does not run exactly once.
     """
+    return _watch_attention(model, x, layers, _weights_and_size)
+
+
+def logit_parts(model: nn.Module, x: Tensor, layers: str | Iterable[str] | None = None) -> dict[str, LogitParts]:
+    """What attention is made of in chosen layers while `model` sees `x`: the content's part and the position's.
+
+    The logit of a pair is the sum of both (Bello et al. 2019, eq. 3); `attention_maps` is its softmax.
+
+    Args, errors: as in `attention_maps`. Queries and keys take 2 · B · heads · HW · d_kh numbers.
+
+    Returns:
+        {name: LogitParts} in the order asked for.
+    """
+    return _watch_attention(model, x, layers, _parts)
+
+
+def _watch_attention(model: nn.Module, x: Tensor, layers: str | Iterable[str] | None, look: Callable) -> dict:
+    """{name: look(...)} of layers with attention; what a look returns has a field `size`."""
     known = attention_layers(model)
     names = known if layers is None else _chosen(layers, known, "layers with attention")
     # A transformer's layer sees a row of tokens: how they lie in the picture shows where they are cut.
@@ -100,7 +155,7 @@ def attention_maps(model: nn.Module, x: Tensor, layers: str | Iterable[str] | No
     seen = _watch(
         model,
         x,
-        {name: _weights_and_size for name in names} | {name: _size_of_output for name in cut_by.values()},
+        {name: look for name in names} | {name: _size_of_output for name in cut_by.values()},
     )
     for name, patches in cut_by.items():
         seen[name] = seen[name]._replace(size=seen[patches])
@@ -124,6 +179,15 @@ def _weights_and_size(layer: nn.Module, inputs: tuple, output: Tensor) -> Attent
     if isinstance(layer, SelfAttention):
         return AttentionMap(weights, (1, weights.shape[-1]))
     return AttentionMap(weights, tuple(layer.qkv_heads(*inputs)[0].shape[2:4]))
+
+
+def _parts(layer: nn.Module, inputs: tuple, output: Tensor) -> LogitParts:
+    q, k, _ = layer.qkv_heads(*inputs)
+    if isinstance(layer, SelfAttention):
+        return LogitParts(q, k, None, None, (1, q.shape[2]))
+    size = tuple(q.shape[2:4])
+    tables = layer.tables(*size) if isinstance(layer, AAConv2d) else (None, layer.table(size[1]))
+    return LogitParts(q.flatten(2, 3), k.flatten(2, 3), *tables, size)
 
 
 def _size_of_output(patches: nn.Module, inputs: tuple, output: Tensor) -> tuple[int, int]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from aacn_lib.features import attention_layers, attention_maps, feature_maps
+from aacn_lib.features import attention_layers, attention_maps, feature_maps, logit_parts
 from aacn_lib.layers import AAConv2d
 from aacn_lib.models import create_model
 from aacn_lib.models.vit import VisionTransformer
@@ -115,6 +115,37 @@ def test_attention_maps_of_a_vision_transformer(pool, size, wrapped):
     torch.testing.assert_close(maps[names[0]].weights, expected)
 
 
+@pytest.mark.parametrize("options", [{}, {"stride": 2}, {"attention_pool": 2}, {"relative": False}])
+def test_the_parts_of_the_logits_give_the_attention(options):
+    torch.manual_seed(3)
+    layer = AAConv2d(3, 8, depth_k=10, depth_v=4, num_heads=2, feature_size=(5, 7), **options)
+    x = torch.randn(2, 3, 5, 7)
+    parts, found = logit_parts(nn.Sequential(layer), x)["0"], attention_maps(nn.Sequential(layer), x)["0"]
+    assert (parts.size, parts.tokens) == (found.size, 0)
+    assert parts.content.shape == parts.position.shape == found.weights.shape
+    torch.testing.assert_close((parts.content + parts.position).softmax(-1), found.weights)
+    assert (parts.position.abs().max() > 0.1) == ("relative" not in options)
+    if not options:  # one entry by hand: query (3, 1), key (4, 6)
+        i, j = 3 * 7 + 1, 4 * 7 + 6
+        q = parts.q[1, 1, i]
+        torch.testing.assert_close(parts.content[1, 1, i, j], q @ parts.k[1, 1, j] / math.sqrt(5))
+        by_hand = q @ (layer.rel_h[4 - 3 + 4] + layer.rel_w[6 - 1 + 6]) / math.sqrt(5)
+        torch.testing.assert_close(parts.position[1, 1, i, j], by_hand)
+
+
+def test_the_parts_of_sequences_and_transformers():
+    layer, x = AAConv1d(3, 8, depth_k=4, depth_v=4, num_heads=2, feature_size=7), torch.randn(2, 3, 7)
+    parts = logit_parts(nn.Sequential(layer), x)["0"]
+    torch.testing.assert_close((parts.content + parts.position).softmax(-1), layer.attention_weights(x))
+    model, x = vit(), torch.randn(2, 3, 6, 10)
+    parts, maps = logit_parts(model, x), attention_maps(model, x)
+    assert list(parts) == list(maps)
+    for name, found in parts.items():
+        assert (found.size, found.tokens) == ((3, 5), 1)
+        assert not found.position.any()
+        torch.testing.assert_close((found.content + found.position).softmax(-1), maps[name].weights)
+
+
 def test_a_transformers_attention_outside_a_network_is_a_row_of_tokens():
     layer = vit().layers[0]
     found = attention_maps(layer, torch.randn(2, 7, 10))["attention"]
@@ -139,12 +170,13 @@ def test_the_network_is_left_as_it_was(make):
     names = attention_layers(model)
     maps = attention_maps(model, x)
     feature_maps(model, x, names)
+    logit_parts(model, x)
     assert same(before, state(model))
     assert torch.equal(torch.get_rng_state(), random_state)
     torch.testing.assert_close(attention_maps(model.eval(), x)[names[0]].weights, maps[names[0]].weights)
 
 
-@pytest.mark.parametrize("look", [attention_maps, feature_maps])
+@pytest.mark.parametrize("look", [attention_maps, feature_maps, logit_parts])
 def test_the_network_is_left_as_it_was_when_it_raises(look):
     model = three_layers().train()
     before = state(model)

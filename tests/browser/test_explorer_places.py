@@ -1,0 +1,67 @@
+"""The explorer where readers meet it: in JupyterLab, and in a notebook that was exported to a page on disk."""
+
+import shutil
+
+import nbformat
+import pytest
+import torch
+from explorer_pages import CHROMIUM, one_layer, pictures, read, show
+from test_lab import LESSON, browser_page, executed_lesson, lab_server
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found (chromium, chromium-browser, google-chrome)"),
+]
+CELL = """import torch
+from aacn_lib import create_model, explore
+torch.manual_seed(0)
+model = create_model("aa_cnn", 5, 8, widths=(5, 12), depth_k=8, depth_v=4, num_heads=2)
+images = torch.randint(0, 256, (1, 3, 8, 8), dtype=torch.uint8)
+explore(model, images, mean=torch.zeros(3), std=torch.ones(3))"""
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_in_jupyterlab(tmp_path):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in ("1", CELL, "2")])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    path = tmp_path / "notebooks" / LESSON
+    path.parent.mkdir()
+    nbformat.write(notebook, path)
+    with lab_server(tmp_path) as address, browser_page() as page:
+        _, cell, _ = executed_lesson(page, address, path)
+        data = cell["outputs"][0]["data"]
+        assert set(data) == {"text/html", "image/png", "text/plain"}
+        page.wait_for_selector(".aacn-body")
+        light = page.evaluate("document.querySelector('[data-jp-theme-light]').dataset.jpThemeLight")
+        assert light == "true"
+        page.locator(".aacn-grid").first.click()
+        query = read(page)["query"]
+        for key in ("ArrowUp", "ArrowRight", "b"):
+            page.keyboard.press(key)
+        assert read(page)["query"] == [query[0] - 1, query[1] + 1]
+        # The keys are the explorer's: JupyterLab has neither moved to another cell nor made one.
+        page.get_by_label("head of").focus()
+        page.keyboard.press("ArrowDown")
+        assert read(page)["head"] == 0
+        active = page.locator(".jp-Notebook-cell").evaluate_all("all => all.map(n => n.matches('.jp-mod-active'))")
+        assert active == [False, True, False]
+        assert sum(read(page)["values"]) == pytest.approx(1, abs=1e-3)
+
+
+def test_in_an_exported_notebook(browser, tmp_path):
+    nbconvert = pytest.importorskip("nbconvert")
+    bundle = show(one_layer(), pictures(1))._repr_mimebundle_()
+    bundle["image/png"] = ""  # Jupyter holds it as base64; the page shows the HTML
+    output = nbformat.v4.new_output("execute_result", data=bundle, execution_count=1)
+    cell = nbformat.v4.new_code_cell("explore(…)", outputs=[output], execution_count=1)
+    text, _ = nbconvert.HTMLExporter().from_notebook_node(nbformat.v4.new_notebook(cells=[cell]))
+    path = tmp_path / "exported.html"
+    path.write_text(text, encoding="utf-8")
+    context = browser.new_context(offline=True)  # nbconvert's own scripts come from the network: ours do not
+    page = context.new_page()
+    page.goto(path.as_uri())
+    page.wait_for_selector(".aacn-body")
+    page.locator(".aacn-grid").first.hover(position={"x": 3, "y": 3})
+    assert read(page)["query"] == [0, 0]
+    assert torch.tensor(read(page)["heads"]).sum(1).tolist() == pytest.approx([1, 1], abs=1e-3)
+    context.close()
