@@ -49,7 +49,8 @@ def draw_batches(
     process alike; a process then keeps its own rows. So neither resuming nor the number of processes changes a draw.
     """
     train = data.train
-    generator = torch.Generator(device).manual_seed(training.seed * 1_000_003 + epoch)
+    seed = training.seed * 1_000_003 + epoch
+    generator = torch.Generator(device).manual_seed(seed)
     order = torch.randperm(len(train.labels), generator=generator, device=device)
     augmentation = to_augmentation(training.augment)
     shape = (data.in_channels, *data.image_size)
@@ -70,7 +71,7 @@ def draw_batches(
     # Pictures of a streamed set are cropped at random when they are read, by this seed.
     pictures = train.read(
         (chosen[needed] for chosen, _, needed, *_ in plan),
-        seed=training.seed * 1_000_003 + epoch,
+        seed=seed,
         workers=workers,
         pin=device.type == "cuda",
     )

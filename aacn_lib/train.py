@@ -8,7 +8,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -234,8 +234,6 @@ def _backward(network, batch: Batch, training: Training, precision: torch.dtype,
 
 def _on_device(data: Dataset, training: Training, device: torch.device) -> Dataset:
     """The data set with the pictures to train on moved to `device`, or chosen from if only a subset is wanted."""
-    from dataclasses import replace
-
     train = data.train
     if training.train_subset:
         train = train.take(subset_indexes(train.labels, training.train_subset))

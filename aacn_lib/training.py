@@ -3,26 +3,28 @@
 from dataclasses import dataclass
 
 from aacn_lib.augment import Augmentation, to_augmentation
+from aacn_lib.devices import PRECISIONS
 from aacn_lib.expect import is_count
+from aacn_lib.optimisers import OPTIMISERS, SCHEDULES
 
 CHOICES = {
-    "optimiser": ("adam", "sgd", "muon"),
-    "schedule": ("constant", "one_cycle", "cosine", "multi_step"),
-    "precision": ("auto", "float32", "bfloat16", "float16"),
+    "optimiser": OPTIMISERS,
+    "schedule": SCHEDULES,
+    "precision": ("auto", *PRECISIONS),
 }
-# name: (lowest value, is that value itself allowed, highest value, is that one allowed)
+# name: (lowest value, is that value itself allowed, value that it must stay below)
 RANGES = {
-    "learning_rate": (0, False, None, False),
-    "momentum": (0, True, 1, False),
-    "weight_decay": (0, True, None, False),
-    "sam_radius": (0, True, None, False),
-    "warmup_epochs": (0, True, None, False),
-    "drop": (0, False, 1, False),
-    "clip_norm": (0, True, None, False),
-    "label_smoothing": (0, True, 1, False),
-    "mixup": (0, True, None, False),
-    "cutmix": (0, True, None, False),
-    "ema_decay": (0, True, 1, False),
+    "learning_rate": (0, False, None),
+    "momentum": (0, True, 1),
+    "weight_decay": (0, True, None),
+    "sam_radius": (0, True, None),
+    "warmup_epochs": (0, True, None),
+    "drop": (0, False, 1),
+    "clip_norm": (0, True, None),
+    "label_smoothing": (0, True, 1),
+    "mixup": (0, True, None),
+    "cutmix": (0, True, None),
+    "ema_decay": (0, True, 1),
 }
 
 
@@ -135,10 +137,10 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and value == value
 
 
-def _check_range(name: str, value, low, low_allowed: bool, high, high_allowed: bool) -> None:
+def _check_range(name: str, value, low, low_allowed: bool, high) -> None:
     text = f"of at least {low}" if low_allowed else f"above {low}"
     if high is not None:
-        text += f" and at most {high}" if high_allowed else f" and below {high}"
+        text += f" and below {high}"
     fine = _is_number(value) and (value >= low if low_allowed else value > low) and value != float("inf")
-    if not fine or (high is not None and (value > high if high_allowed else value >= high)):
+    if not fine or (high is not None and value >= high):
         raise ValueError(f"Training: {name}: expected a number {text}, got {value!r}")

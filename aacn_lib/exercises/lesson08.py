@@ -9,14 +9,12 @@ from torch import Tensor
 
 from aacn_lib.exercises.grading import (
     REGISTRY,
-    NotAttempted,
     Wrong,
-    call,
     free_exercise,
     function_exercise,
-    has_blank,
     primes,
 )
+from aacn_lib.exercises.letters import judge_letters
 from aacn_lib.exercises.mystery_gates import KINDS
 
 
@@ -147,27 +145,7 @@ _MOVES = ": set all pixels but one to zero, and count the pixels that are not ze
 
 @free_exercise("08.which_gate")
 def _check_which_gate(answer: object, generator: torch.Generator) -> None:
-    if not callable(answer):
-        raise Wrong(f"expected the function kind_of(letter) itself, got {type(answer).__name__}")
-    told = {letter: _told(answer, letter) for letter in KINDS}
-    blank = [repr(letter) for letter, word in told.items() if has_blank(word)]
-    if len(blank) == len(KINDS):
-        raise NotAttempted
-    for letter, word in told.items():
-        if not has_blank(word):
-            _judge_word(letter, word)
-    if blank:
-        raise Wrong(f"right so far; still open: {', '.join(blank)}")
-
-
-def _told(answer: Callable, letter: str) -> object:
-    """The word for a letter, or the blank that stands in its place."""
-    try:
-        return call(answer, letter)
-    except NotAttempted:
-        return ...
-    except KeyError:
-        raise Wrong(f"kind_of has no answer for {letter!r}; the letters are {', '.join(KINDS)}") from None
+    judge_letters("kind_of", answer, KINDS, _judge_word)
 
 
 def _judge_word(letter: str, said: object) -> None:

@@ -9,14 +9,12 @@ from torch import Tensor
 
 from aacn_lib.exercises.grading import (
     REGISTRY,
-    NotAttempted,
     Wrong,
-    call,
     free_exercise,
     function_exercise,
-    has_blank,
     primes,
 )
+from aacn_lib.exercises.letters import judge_letters
 from aacn_lib.exercises.noise_or_effect import VERDICT_MISTAKES, draw_accuracies, verdict
 
 # --- 09.linear_rate
@@ -366,31 +364,16 @@ _LOOK = {
 
 @free_exercise("09.broken")
 def _check_broken(answer: object, generator: torch.Generator) -> None:
-    if not callable(answer):
-        raise Wrong(f"expected the function broken(letter) itself, got {type(answer).__name__}")
-    told = {letter: _told(answer, letter) for letter in _RIGHT}
-    blank = [repr(letter) for letter, word in told.items() if has_blank(word)]
-    if len(blank) == len(told):
-        raise NotAttempted
-    for letter, said in told.items():
-        if has_blank(said) or said == _RIGHT[letter]:
-            continue
-        if said not in _WORDS:
-            raise Wrong(f"{letter!r}: expected one of {list(_WORDS)}, got {said!r}")
-        verdict = "is not right as it stands" if said == "none" else f"is not broken in its {said}"
-        raise Wrong(f"{letter!r} {verdict}: {_LOOK[letter]}")
-    if blank:
-        raise Wrong(f"right so far; still open: {', '.join(blank)}")
+    judge_letters("broken", answer, _RIGHT, _judge_loop)
 
 
-def _told(answer: Callable, letter: str) -> object:
-    """The word for a letter, or the blank that stands in its place."""
-    try:
-        return call(answer, letter)
-    except NotAttempted:
-        return ...
-    except KeyError:
-        raise Wrong(f"broken has no answer for {letter!r}; the letters are {', '.join(_RIGHT)}") from None
+def _judge_loop(letter: str, said: object) -> None:
+    if said == _RIGHT[letter]:
+        return
+    if said not in _WORDS:
+        raise Wrong(f"{letter!r}: expected one of {list(_WORDS)}, got {said!r}")
+    verdict = "is not right as it stands" if said == "none" else f"is not broken in its {said}"
+    raise Wrong(f"{letter!r} {verdict}: {_LOOK[letter]}")
 
 
 # --- 09.verdict
