@@ -15,6 +15,7 @@ from aacn_lib.explorer import explore, explore_tables
 from aacn_lib.features import attention_layers, attention_maps, feature_maps, logit_parts
 from aacn_lib.layers import AAConv2d
 from aacn_lib.models import create_model, list_models
+from aacn_lib.pretrained import list_pretrained, load_pretrained
 from aacn_lib.relative import relative_index, relative_logits
 from aacn_lib.sequence import AAConv1d
 from aacn_lib.train import History, fit
@@ -42,7 +43,9 @@ __all__ = [
     "feature_maps",
     "fit",
     "list_models",
+    "list_pretrained",
     "load_dataset",
+    "load_pretrained",
     "logit_parts",
     "normalise",
     "random_crop",

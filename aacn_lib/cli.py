@@ -37,6 +37,10 @@ def main(arguments: list[str] | None = None) -> int:
     models.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. num_heads=4")
     models.set_defaults(run=_models)
 
+    weights = commands.add_parser("weights", help="list the trained networks that come with the library")
+    weights.add_argument("name", nargs="?", help="print the card of this one")
+    weights.set_defaults(run=_weights)
+
     data = commands.add_parser("data", help="load a data set and describe it")
     data.add_argument("name", help="fashion-mini, compass, mnist, fashion-mnist, cifar10, cifar100, folder:PATH")
     data.set_defaults(run=_data)
@@ -147,6 +151,17 @@ def _count_model(options: argparse.Namespace) -> None:
         if any(counts):
             print(f"{part:<12} {counts[0]:>14,} {counts[1] / 1e9:>10.3f}")
     print(f"{'total':<12} {parameters.total:>14,} {flops.total / 1e9:>10.3f}")
+
+
+def _weights(options: argparse.Namespace) -> None:
+    from aacn_lib.pretrained import FOLDER, list_pretrained, model_card
+
+    if options.name:
+        print(model_card(options.name), end="")
+        return
+    for name in list_pretrained():
+        megabytes = (FOLDER / f"{name}.safetensors").stat().st_size / 1e6
+        print(f"{name:<32} {megabytes:6.2f} MB  {aacn_lib.load_pretrained(name, 'cpu').recipe['about']}")
 
 
 def _data(options: argparse.Namespace) -> None:

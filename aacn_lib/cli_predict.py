@@ -12,11 +12,13 @@ from torch import Tensor
 
 from aacn_lib.data import Dataset, load_dataset
 from aacn_lib.loose_pictures import read_pictures
+from aacn_lib.pretrained import list_pretrained, load_pretrained
 from aacn_lib.trained import Trained, load_trained
 
 CHUNK = 4096  # pictures of a data set that are predicted at a time; a streamed one is never in memory as a whole
 SHOWN_PICTURES = 24
 WORST_CLASSES = 10  # that a table of more than 20 classes is cut to
+NETWORK = "the folder of a run, its weights.safetensors, or a name that `aacn weights` shows"
 
 Predictor = Callable[[Tensor], tuple[Tensor, float]]  # pictures (N, C, H, W) → probabilities (N, K), passes a picture
 
@@ -31,7 +33,7 @@ class Pictures(NamedTuple):
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add `eval` and `predict` to what `add_subparsers` returned; each sets `run` to its function."""
     judge = commands.add_parser("eval", help="measure a trained network on the data set it was trained for")
-    judge.add_argument("network", metavar="RUN", help="the folder of a run, or its weights.safetensors")
+    judge.add_argument("network", metavar="RUN", help=NETWORK)
     judge.add_argument(
         "--part",
         choices=("validation", "test"),
@@ -45,7 +47,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     judge.set_defaults(run=evaluate_run)
 
     predict = commands.add_parser("predict", help="write what trained networks say of pictures to a CSV file")
-    predict.add_argument("networks", metavar="RUN", nargs="+", help="the folder of a run, or its weights.safetensors")
+    predict.add_argument(
+        "networks",
+        metavar="RUN",
+        nargs="+",
+        help=NETWORK,
+    )
     predict.add_argument(
         "--method",
         choices=("single", "tta", "class-specialised", "adaptive", "ensemble"),
@@ -70,8 +77,8 @@ def evaluate_run(options: argparse.Namespace) -> None:
     """`aacn eval`."""
     from aacn_lib.metrics import measure
 
-    network = load_trained(options.network, options.device)
-    rival = load_trained(options.against, options.device) if options.against else None
+    network = _load(options.network, options.device)
+    rival = _load(options.against, options.device) if options.against else None
     data = _own_data(network)
     if rival is not None:
         _must_match(rival, data)
@@ -110,7 +117,7 @@ def predict_pictures(options: argparse.Namespace) -> None:
         raise ValueError(f"predict: --method {options.method} expected one RUN, got {count}; several are an ensemble")
     if options.views and options.method not in ("tta", "adaptive"):
         raise ValueError(f"predict: --views is for --method tta and adaptive, got --method {options.method}")
-    networks = [load_trained(path, options.device) for path in options.networks]
+    networks = [_load(path, options.device) for path in options.networks]
     first = networks[0]
     for path, network in zip(options.networks, networks, strict=True):
         for what in ("classes", "in_channels", "image_size"):
@@ -183,6 +190,13 @@ def make_predictor(method: str, networks: Sequence[Trained], views: str | None =
     by_confidence = predict.fit_adaptive(candidates["single"], candidates[views], validation.labels, views)
     print(f"  {views} ({chosen.passes} passes) where one pass is at most {by_confidence.threshold:.4f} confident")
     return lambda images: predict.adaptive(by_confidence, model, images, mean, std, methods)
+
+
+def _load(network: str, device: str | None) -> Trained:
+    """A run's network, or one that comes with the library. A folder of the same name goes first."""
+    if network in list_pretrained() and not Path(network).exists():
+        return load_pretrained(network, device)
+    return load_trained(network, device)
 
 
 def _single_pass(network: Trained) -> Predictor:

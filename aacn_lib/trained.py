@@ -121,7 +121,8 @@ def load_trained(path: str | Path, device: str | torch.device | None = None) -> 
 
     recipe, size = info["recipe"], tuple(info["image_size"])
     try:
-        with torch.random.fork_rng(devices=[]):  # the fresh weights are thrown away: leave the caller's draws alone
+        # The fresh weights are thrown away: they leave the caller's draws alone, whatever torch's default device is.
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             model = create_model(
                 recipe["model"], len(info["classes"]), size, info["in_channels"], **recipe["model_options"]
             )

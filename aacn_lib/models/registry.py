@@ -52,22 +52,25 @@ def create_model(
     num_classes: int,
     image_size: int | tuple[int, int],
     in_channels: int = 3,
-    pretrained: bool = False,
+    pretrained: bool | str = False,
     **overrides,
 ) -> nn.Module:
-    """Build a network by name, with fresh weights drawn from torch's global generator.
+    """Build a network by name, with fresh weights drawn from torch's global generator, or with trained ones.
 
     Args:
         name: one of `list_models()`.
         num_classes: number of outputs, at least 1.
         image_size: an int or (H, W): the pictures' size in pixels, which sets the size of the relative tables.
         in_channels: channels of the pictures.
-        pretrained: load trained weights that ship with the library. None ship so far.
+        pretrained: True, or one of `list_pretrained()` where several fit: weights that come with the library. They
+            bring the options they were trained with. For another number of classes the last layer is fresh. Relative
+            tables keep the size they were trained at and are stretched to the map at hand, so `image_size` changes
+            nothing.
         **overrides: keyword arguments of the network's class.
 
     Raises:
-        ValueError: for an unknown name (the nearest ones are named), an override the network does not know, or trained
-            weights that do not ship.
+        ValueError: for an unknown name (the nearest ones are named), an override the network does not know, trained
+            weights that do not ship, and overrides or channels that they were not trained with.
     """
     if name not in _MODELS:
         near = difflib.get_close_matches(name, _MODELS, n=3)
@@ -85,5 +88,7 @@ def create_model(
             hint = f", did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"create_model: {name} has no option {key!r}{hint}; it has {sorted(known)}")
     if pretrained:
-        raise ValueError(f"create_model: pretrained: no trained weights ship so far, got pretrained=True for {name!r}")
+        from aacn_lib.pretrained import pretrained_model  # it builds its networks by this function
+
+        return pretrained_model(name, num_classes, in_channels, pretrained, overrides)
     return _MODELS[name](in_channels, num_classes, size, **overrides)

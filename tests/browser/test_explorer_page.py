@@ -191,8 +191,15 @@ def test_layers_heads_pictures_and_scales(open_page):
     verdict = page.locator(".aacn-tables .aacn-readout").inner_text()
     assert verdict.startswith(f"{CLASSES[number]} with {100 * share:.1f} %")
     assert ("it is fox" in verdict) == (number != 3)
+    large = torch.tensor(page.locator(".aacn-map").evaluate(PIXELS)).reshape(-1, 4)
+    assert large[:, 0].max() == 253  # the brightest of viridis: the large map fills its scale, which stands beside it
+    assert large[:, 3].eq(255).all()
+    # Over the picture each place is covered by the root of its share of the largest weight, the largest by 80 %.
+    over = torch.tensor(page.locator(".aacn-over").evaluate(PIXELS)).reshape(-1, 4)[:, 3]
+    weights = maps["features.4"].weights[1, 2, 59]
+    assert (over - 0.8 * 255 * (weights / weights.max()).sqrt()).abs().max() <= 8
     drawn = page.locator(".aacn-head canvas").nth(1).evaluate(PIXELS)
-    page.get_by_label("each head on its own scale").check()
+    page.get_by_label("each small map on its own scale").check()
     own = torch.tensor(page.locator(".aacn-head canvas").nth(1).evaluate(PIXELS)).reshape(-1, 4)
     assert own[:, 0].max() == 253  # the brightest of viridis
     assert own.flatten().tolist() != drawn

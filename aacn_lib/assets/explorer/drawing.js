@@ -69,8 +69,9 @@ function positionLogits(q, at, place, [H, W], depth, relH, relW) {
   return logits;
 }
 
-// One pixel of the canvas a value; CSS makes them large. `transposed` swaps what runs down and what runs across.
-function paint(canvas, rows, columns, values, [low, high], colours, opacity = 1) {
+// One pixel of the canvas a value; CSS makes them large. With an opacity, for a map that lies over a picture, small values
+// let the picture through: what counts little stays to be seen, what counts most is covered by that much.
+function paint(canvas, rows, columns, values, [low, high], colours, opacity = null) {
   if (canvas.width !== columns || canvas.height !== rows) Object.assign(canvas, { width: columns, height: rows });
   const context = canvas.getContext("2d", { willReadFrequently: true }); // pixels are written, nothing is drawn: no GPU
   const image = context.createImageData(columns, rows);
@@ -78,7 +79,8 @@ function paint(canvas, rows, columns, values, [low, high], colours, opacity = 1)
   for (let i = 0; i < rows * columns; i++) {
     const code = Math.max(0, Math.min(255, Math.round((values[i] - low) * factor)));
     for (let c = 0; c < 3; c++) image.data[4 * i + c] = colours[3 * code + c];
-    image.data[4 * i + 3] = 255 * opacity;
+    const size = colours === SIGNED ? Math.abs(code / 127.5 - 1) : code / 255;
+    image.data[4 * i + 3] = 255 * (opacity === null ? 1 : opacity * Math.sqrt(size));
   }
   context.putImageData(image, 0, 0);
 }

@@ -12,7 +12,7 @@ const VIEWS = { attention: "attention", content: "content logits", position: "po
 const MEAN = -1;
 
 function buildExplorer(root, data) {
-  const state = { picture: 0, view: "attention", query: [0.5, 0.5], pinned: false, ownScales: false, opacity: 0.6 };
+  const state = { picture: 0, view: "attention", query: [0.5, 0.5], pinned: false, ownScales: false, opacity: 0.8 };
   const [pictureHeight, pictureWidth] = data.pictureSize;
   const status = element("div", { className: "aacn-hidden", role: "status", "aria-live": "polite" });
   const panels = data.models.map((model, number) => makePanel(model, number));
@@ -131,7 +131,7 @@ function buildExplorer(root, data) {
         return state.view === "attention" ? [0, largest] : [-largest, largest];
       };
       const common = limits(all);
-      const ownLimits = state.ownScales ? limits([shown]) : common;
+      const ownLimits = limits([shown]); // the large map has its scale beside it; the small ones are there to compare
       const { label, source } = data.pictures[state.picture];
       if (picture.getAttribute("src") !== source) picture.src = source;
       picture.alt = label === null ? `picture ${state.picture + 1}` : label;
@@ -228,7 +228,7 @@ function buildExplorer(root, data) {
     element("div", { className: "aacn-row" },
       element("div", { className: "aacn-views", role: "group", "aria-label": "what is shown" }, ...viewButtons),
       element("label", {}, "map over picture ", opacity),
-      element("label", {}, ownScales, " each head on its own scale")),
+      element("label", {}, ownScales, " each small map on its own scale")),
     element("div", { className: "aacn-panels" }, ...panels.map((panel) => panel.node)),
     element("p", { className: "aacn-note" }, ["Point at the picture to choose the query. A click or tap pins it, a " +
       "second click there lets it go. Of one head, content and position logits add up to what the softmax turns into " +
