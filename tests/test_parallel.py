@@ -37,7 +37,7 @@ def one_process(rank, port_file, out):
     model(pictures()[2 * rank : 2 * rank + 2]).square().mean().backward()
     if rank == 0:
         torch.save({name: p.grad for name, p in model.module.named_parameters()}, out)
-    dist.barrier()  # nobody hangs up while the other still listens: gloo ends such a process with an abort
+    dist.barrier()  # nobody hangs up while the other may still listen
     dist.destroy_process_group()
 
 

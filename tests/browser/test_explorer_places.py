@@ -1,11 +1,12 @@
 """The explorer where readers meet it: in JupyterLab, and in a notebook that was exported to a page on disk."""
 
+import base64
 import shutil
 
 import nbformat
 import pytest
 import torch
-from explorer_pages import CHROMIUM, one_layer, pictures, read, show
+from explorer_pages import CHROMIUM, one_layer, pictures, read, screenshot, show
 from test_lab import LESSON, browser_page, executed_lesson, lab_server
 
 pytestmark = [
@@ -46,6 +47,29 @@ def test_in_jupyterlab(tmp_path):
         active = page.locator(".jp-Notebook-cell").evaluate_all("all => all.map(n => n.matches('.jp-mod-active'))")
         assert active == [False, True, False]
         assert sum(read(page)["values"]) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_a_notebook_that_is_not_trusted_shows_the_still_picture(tmp_path):
+    """Opened, not run: its outputs come from somebody else, and JupyterLab takes scripts out of them."""
+    explorer = show(one_layer(), pictures(1))
+    bundle = explorer._repr_mimebundle_() | {"image/png": base64.b64encode(explorer.png).decode()}
+    output = nbformat.v4.new_output("execute_result", data=bundle, execution_count=1)
+    cell = nbformat.v4.new_code_cell("explore(…)", outputs=[output], execution_count=1)
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    path = tmp_path / "notebooks" / LESSON
+    path.parent.mkdir()
+    nbformat.write(notebook, path)
+    with lab_server(tmp_path) as address, browser_page() as page:
+        page.goto(f"{address}/?token=course", wait_until="domcontentloaded")
+        page.wait_for_selector(".jp-OutputArea-output img")
+        width = page.locator(".jp-OutputArea-output img").evaluate(
+            "image => image.decode().then(() => image.naturalWidth)"
+        )
+        assert width > 300
+        assert page.locator(".aacn-body").count() == 0  # the script has not run
+        screenshot(page, "untrusted")
 
 
 def test_in_an_exported_notebook(browser, tmp_path):
