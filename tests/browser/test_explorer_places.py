@@ -1,6 +1,7 @@
 """The explorer where readers meet it: in JupyterLab, and in a notebook that was exported to a page on disk."""
 
 import base64
+import html
 import shutil
 
 import nbformat
@@ -88,4 +89,42 @@ def test_in_an_exported_notebook(browser, tmp_path):
     page.locator(".aacn-grid").first.hover(position={"x": 3, "y": 3})
     assert read(page)["query"] == [0, 0]
     assert torch.tensor(read(page)["heads"]).sum(1).tolist() == pytest.approx([1, 1], abs=1e-3)
+    context.close()
+
+
+def test_in_a_frame_that_may_run_scripts_and_nothing_else(browser):
+    """As Colab does it: each output stands in a sandboxed frame of its own, whose origin is nobody's."""
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    text = html.escape(show(one_layer(), pictures(1)).to_html())
+    page.set_content(f'<iframe sandbox="allow-scripts" width="900" height="900" srcdoc="{text}"></iframe>')
+    frame = page.frame_locator("iframe")
+    frame.locator(".aacn-grid").first.hover(position={"x": 3, "y": 3})
+    assert frame.locator(".aacn-readout").first.inner_text().startswith("Query row 0, column 0,")
+    assert frame.locator("canvas").count() > 3
+    context.close()
+
+
+@pytest.mark.parametrize("where", ["output", "document.body"])
+def test_scripts_that_are_made_again(browser, where):
+    """As VS Code and JupyterLab do it: HTML is set as text, which runs no script, then each script is made anew."""
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    page.set_content("<div id='output'></div>")
+    page.evaluate(
+        """([text, where]) => {
+            const output = document.getElementById("output");
+            output.innerHTML = text;
+            for (const old of output.querySelectorAll("script:not([type])")) {
+                const script = document.createElement("script");
+                script.textContent = old.textContent;
+                if (where === "output") old.replaceWith(script);
+                else document.body.append(script);
+            }
+        }""",
+        [show(one_layer(), pictures(1)).to_html(), where],
+    )
+    page.locator(".aacn-grid").first.hover(position={"x": 3, "y": 3})
+    assert read(page)["query"] == [0, 0]
+    assert page.locator(".aacn-body").count() == 1
     context.close()
