@@ -5,6 +5,7 @@ import os
 import sys
 
 import aacn_lib
+from aacn_lib.cli_explore import add_command as add_explore
 from aacn_lib.cli_predict import add_commands as add_prediction
 
 
@@ -49,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     records.add_argument("--missing", action="store_true", help="list the runs that still lack one, wanted first first")
     records.set_defaults(run=_records)
     add_prediction(commands)
+    add_explore(commands)
 
     options = parser.parse_args(arguments)
     try:

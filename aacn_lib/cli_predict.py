@@ -12,8 +12,8 @@ from torch import Tensor
 
 from aacn_lib.data import Dataset, load_dataset
 from aacn_lib.loose_pictures import read_pictures
-from aacn_lib.pretrained import list_pretrained, load_pretrained
-from aacn_lib.trained import Trained, load_trained
+from aacn_lib.pretrained import load_network
+from aacn_lib.trained import Trained
 
 CHUNK = 4096  # pictures of a data set that are predicted at a time; a streamed one is never in memory as a whole
 SHOWN_PICTURES = 24
@@ -77,11 +77,11 @@ def evaluate_run(options: argparse.Namespace) -> None:
     """`aacn eval`."""
     from aacn_lib.metrics import measure
 
-    network = _load(options.network, options.device)
-    rival = _load(options.against, options.device) if options.against else None
+    network = load_network(options.network, options.device)
+    rival = load_network(options.against, options.device) if options.against else None
     data = _own_data(network)
     if rival is not None:
-        _must_match(rival, data)
+        must_match(rival, data)
     part = getattr(data, options.part)
     probabilities, _ = _predict_all(_chunks(part), _single_pass(network))
     measures = measure(probabilities, part.labels, network.classes)
@@ -117,7 +117,7 @@ def predict_pictures(options: argparse.Namespace) -> None:
         raise ValueError(f"predict: --method {options.method} expected one RUN, got {count}; several are an ensemble")
     if options.views and options.method not in ("tta", "adaptive"):
         raise ValueError(f"predict: --views is for --method tta and adaptive, got --method {options.method}")
-    networks = [_load(path, options.device) for path in options.networks]
+    networks = [load_network(path, options.device) for path in options.networks]
     first = networks[0]
     for path, network in zip(options.networks, networks, strict=True):
         for what in ("classes", "in_channels", "image_size"):
@@ -192,13 +192,6 @@ def make_predictor(method: str, networks: Sequence[Trained], views: str | None =
     return lambda images: predict.adaptive(by_confidence, model, images, mean, std, methods)
 
 
-def _load(network: str, device: str | None) -> Trained:
-    """A run's network, or one that comes with the library. A folder of the same name goes first."""
-    if network in list_pretrained() and not Path(network).exists():
-        return load_pretrained(network, device)
-    return load_trained(network, device)
-
-
 def _single_pass(network: Trained) -> Predictor:
     from aacn_lib.metrics import predict_probabilities
 
@@ -222,11 +215,12 @@ def _chunks(part) -> Iterator[Tensor]:
 
 def _own_data(network: Trained) -> Dataset:
     data = load_dataset(network.data, image_size=network.image_size)
-    _must_match(network, data)
+    must_match(network, data)
     return data
 
 
-def _must_match(network: Trained, data: Dataset) -> None:
+def must_match(network: Trained, data: Dataset) -> None:
+    """Raise a `ValueError` unless the network was trained for this data set's classes and shape of pictures."""
     name = network.recipe["name"]
     if network.classes != data.classes:
         raise ValueError(

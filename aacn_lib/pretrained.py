@@ -35,6 +35,13 @@ def load_pretrained(name: str, device: str | torch.device | None = None) -> Trai
     return load_trained(_known(name, "load_pretrained"), device)
 
 
+def load_network(network: str, device: str | torch.device | None = None) -> Trained:
+    """A run's network, by its folder or weights file, or one of `list_pretrained()`. What is on disk goes first."""
+    if network in list_pretrained() and not Path(network).exists():
+        return load_pretrained(network, device)
+    return load_trained(network, device)
+
+
 def model_card(name: str) -> str:
     """What there is to know of a trained network, as Markdown: recipe, record, licence, limits."""
     return _known(name, "model_card").with_suffix(".md").read_text(encoding="utf-8")
