@@ -12,6 +12,7 @@ from aacn_lib.data import Dataset, Split, load_dataset, normalise
 from aacn_lib.evaluate import evaluate
 from aacn_lib.exercises import check
 from aacn_lib.explorer import explore, explore_tables
+from aacn_lib.explorer_fields import explore_receptive_field
 from aacn_lib.features import attention_layers, attention_maps, feature_maps, logit_parts
 from aacn_lib.layers import AAConv2d
 from aacn_lib.models import create_model, list_models
@@ -39,6 +40,7 @@ __all__ = [
     "create_model",
     "evaluate",
     "explore",
+    "explore_receptive_field",
     "explore_tables",
     "feature_maps",
     "fit",

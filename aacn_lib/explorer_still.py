@@ -78,6 +78,30 @@ def still_of_tables(name: str, parts: LogitParts) -> bytes:
     return _png(figure)
 
 
+def still_of_field(image: Tensor, layer: dict) -> bytes:
+    """A picture with the output in the middle of the map, its receptive field, and beside it all that it sees.
+
+    image: uint8 (C, H, W). layer: as in the data of `explore_receptive_field`.
+    """
+    picture = image.permute(1, 2, 0).numpy()
+    H, W = picture.shape[:2]
+    row, column = (count // 2 for count in layer["size"])
+    field, step, start = layer["field"], layer["step"], layer["start"]
+    top, left = start + step * row, start + step * column
+    figure, (part,) = _figure(5.6, 2.7, 1)
+    whole, seen = part.subplots(1, 2)
+    for axis in (whole, seen):
+        axis.imshow(picture[..., 0] if picture.shape[2] == 1 else picture, cmap="gray", vmin=0, vmax=255)
+        axis.set_axis_off()
+    cell = H / layer["size"][0], W / layer["size"][1]
+    _frame(whole, column * cell[1] - 0.5, row * cell[0] - 0.5, cell[1], cell[0])
+    _frame(whole, left - 0.5, top - 0.5, field, field)
+    whole.set_title(f"an output after {layer['name']}\nand its receptive field", fontsize=7)
+    seen.set(xlim=(left - 0.5, left + field - 0.5), ylim=(top + field - 0.5, top - 0.5))
+    seen.set_title(f"all that it sees:\n{field}×{field} pixels", fontsize=7)
+    return _png(figure)
+
+
 def _figure(width: float, height: float, rows: int):
     """A figure that pyplot does not know of, so that no notebook shows it a second time, and its rows."""
     from matplotlib.figure import Figure

@@ -69,8 +69,8 @@ function positionLogits(q, at, place, [H, W], depth, relH, relW) {
   return logits;
 }
 
-// One pixel of the canvas a value; CSS makes them large. With an opacity, for a map that lies over a picture, small values
-// let the picture through: what counts little stays to be seen, what counts most is covered by that much.
+// One pixel of the canvas a value; CSS makes them large. With an opacity, for a map that lies over a picture, small
+// values let the picture through: what counts little stays to be seen, what counts most is covered by that much.
 function paint(canvas, rows, columns, values, [low, high], colours, opacity = null) {
   if (canvas.width !== columns || canvas.height !== rows) Object.assign(canvas, { width: columns, height: rows });
   const context = canvas.getContext("2d", { willReadFrequently: true }); // pixels are written, nothing is drawn: no GPU
