@@ -17,6 +17,7 @@ comma := ,
 # A stamp is written only after its installation succeeded, so a failed or interrupted one is repeated.
 LAB_STAMP := $(VENV)/.installed-lab
 TEST_STAMP := $(VENV)/.installed-test
+SITE_STAMP := $(VENV)/.installed-site
 
 # JupyterLab asks about news, looks for updates and lists extensions over the network: the course works without one.
 # news_url=None alone does not silence the question; the settings folder (overrides.json) does, and writes nothing.
@@ -30,7 +31,7 @@ LAB_START := notebooks/00_start_here.ipynb --LabApp.default_url=/lab/tree/00_sta
 AS_ROOT := $(shell [ "$$(id -u 2>/dev/null)" = 0 ] && echo --allow-root)
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test notebooks bench
+.PHONY: help lab test notebooks site bench
 # Recipes share .venv: two of them at once (make -j) would write into it together.
 .NOTPARALLEL:
 
@@ -53,6 +54,9 @@ test: $(TEST_STAMP) ## lint, unit tests, exercise checks, browser test, every no
 notebooks: $(TEST_STAMP) ## execute the lessons in place (NAMES="00 04" for some)
 	$(BIN)/python scripts/run_notebooks.py $(NAMES)
 
+site: $(SITE_STAMP) ## build the course as a web site into site/_build/html, no network needed
+	$(BIN)/python scripts/make_site.py
+
 bench: $(LAB_STAMP) ## time and memory of the layer, ten minutes (BENCH_ARGS="--quick" for seconds)
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
@@ -70,7 +74,7 @@ define make_venv
 	fi; \
 	mkdir -p $(VENV)/.lock; echo $$$$ > $(VENV)/.lock/pid; \
 	trap 'rm -rf $(VENV)/.lock' EXIT; trap 'exit 130' INT TERM; \
-	if [ -f $(LAB_STAMP) ] || [ -f $(TEST_STAMP) ]; then echo "updating $(VENV)"; \
+	if [ -f $(LAB_STAMP) ] || [ -f $(TEST_STAMP) ] || [ -f $(SITE_STAMP) ]; then echo "updating $(VENV)"; \
 	else echo "first time: installing about 5 GB, one to three minutes"; fi; \
 	{ [ -x $(BIN)/python ] && $(BIN)/python -m pip --version >/dev/null 2>&1; } || $(PYTHON) -m venv $(VENV) || exit 1; \
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[$(2)]' \
@@ -81,6 +85,9 @@ endef
 $(LAB_STAMP): pyproject.toml
 	$(call make_venv,$@,lab$(comma)fast)
 
-# What the tests need contains what the lab needs.
+$(SITE_STAMP): pyproject.toml
+	$(call make_venv,$@,site)
+
+# What the tests need contains what the lab and the site need.
 $(TEST_STAMP): pyproject.toml
-	$(call make_venv,$@ $(LAB_STAMP),lab$(comma)fast$(comma)test)
+	$(call make_venv,$@ $(LAB_STAMP) $(SITE_STAMP),lab$(comma)fast$(comma)test$(comma)site)

@@ -58,8 +58,8 @@ def load_dataset(
 
     Args:
         name: `fashion-mini` (embedded), `compass` (generated), `mnist`, `fashion-mnist`, `cifar10`, `cifar100`
-            (downloaded once, into `data_dir()`), or `folder:PATH`: class folders of images, either PATH/<class>/* or
-            PATH/{train,validation,test}/<class>/*, where validation (or val) and test may be absent.
+            (downloaded once, into `data_dir()`), or `folder:PATH`: class folders of images, either `PATH/<class>/*` or
+            `PATH/{train,validation,test}/<class>/*`, where validation (or val) and test may be absent.
         image_size: (H, W) or one integer for both, in pixels. For `folder:PATH` only, whose pictures are resized until
             they cover it and cropped in the centre; the other data sets have one size.
         download: False never touches the network.

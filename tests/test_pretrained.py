@@ -15,7 +15,7 @@ EMBEDDED = {"fashion-mini", "compass"}  # data sets that need no download
 
 
 def test_some_weights_ship_and_they_are_small():
-    assert {"compass_aa_cnn", "aa_resnet18_fashion_mini_long"} <= set(NAMES)
+    assert {"compass_aa_cnn", "aa_resnet18_fashion_mini_long", "aa_resnet18_thin_cifar100_long"} <= set(NAMES)
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= MOST_BYTES
     assert list_pretrained("compass_*") == ["compass_aa_cnn"]
 
@@ -87,7 +87,7 @@ def test_another_number_of_classes_gets_a_fresh_last_layer():
             {"pretrained": True},
             "one of the networks whose weights ship, .*aa_",
         ),
-        (("aa_resnet18", 10, 32, 2), {"pretrained": True}, r"in_channels: expected one of \[1.*\].*, got 2"),
+        (("aa_resnet18", 10, 32, 2), {"pretrained": True}, r"in_channels: expected one of \[1, 3\].*, got 2"),
         (("aa_resnet18", 10, 32, 1), {"pretrained": "compass_aa_cnn"}, "weights of 'aa_resnet18', not of 'aa_cnn'"),
         (
             ("aa_resnet18", 10, 32, 3),

@@ -45,8 +45,8 @@ def test_the_environment_takes_everything_from_pyproject():
     (line,) = from_pip["pip"]
     found = re.fullmatch(r"-e \.\[([a-z,]+)\]", line)
     assert found
-    assert sorted(found[1].split(",")) == sorted({"lab", "fast", "test"})
-    assert {"lab", "fast", "test"} <= EXTRAS.keys()
+    assert sorted(found[1].split(",")) == sorted({"lab", "fast", "test", "site"})
+    assert {"lab", "fast", "test", "site"} <= EXTRAS.keys()
 
 
 def test_no_package_host_is_named():
@@ -97,6 +97,7 @@ def test_every_target_of_the_makefile():
     assert "jupyter lab notebooks/00_start_here.ipynb" in dry_run("lab")
     assert "--no-browser" in dry_run("lab", "LAB_ARGS=--no-browser")
     assert "scripts/run_notebooks.py 00 04" in dry_run("notebooks", "NAMES=00 04")
+    assert "scripts/make_site.py" in dry_run("site")
     steps = ["ruff check .", "ruff format --check .", "pytest tests", "--nbval-lax --nbval-current-env"]
     places = [dry_run("test").find(step) for step in steps]
     assert -1 not in places

@@ -38,19 +38,29 @@ def test_a_narrow_window_needs_no_sideways_scrolling_and_takes_a_finger(open_pag
 
 
 @pytest.mark.parametrize(
-    ("system", "jupyter", "dark"),
-    [("light", None, False), ("dark", None, True), ("dark", "true", False), ("light", "false", True)],
+    ("system", "attribute", "dark"),
+    [
+        ("light", None, False),
+        ("dark", None, True),
+        ("dark", ("data-jp-theme-light", "true"), False),
+        ("light", ("data-jp-theme-light", "false"), True),
+        ("dark", ("data-theme", "light"), False),
+        ("light", ("data-theme", "dark"), True),
+        ("light", ("data-theme", "auto"), False),
+        ("dark", ("data-theme", "auto"), True),
+    ],
 )
-def test_light_and_dark(open_page, system, jupyter, dark):
+def test_light_and_dark(open_page, system, attribute, dark):
+    """JupyterLab and web sites say on an element around the explorer which theme the reader chose."""
     page = open_page(show(one_layer(), pictures(1)), color_scheme=system)
-    if jupyter:
-        page.evaluate("value => document.body.setAttribute('data-jp-theme-light', value)", jupyter)
+    if attribute:
+        page.evaluate("([name, value]) => document.body.setAttribute(name, value)", attribute)
     ink, paper = page.evaluate("""() => {
         const style = getComputedStyle(document.querySelector('.aacn-explorer'));
         return [style.color, style.backgroundColor].map((text) => text.match(/\\d+/g).slice(0, 3).map(Number));
     }""")
     assert (sum(paper) < 150, sum(ink) > 600) == (dark, dark)
-    screenshot(page, f"{'dark' if dark else 'light'}_{jupyter}")
+    screenshot(page, f"{'dark' if dark else 'light'}_{'_'.join(attribute or ('system',))}")
 
 
 def test_names_are_harmless(open_page):
