@@ -1,7 +1,9 @@
 """Explorers: pages that show where attention looks while the mouse moves, with no kernel, no server and no network.
 
 `explore` shows the attention of one or two networks on a few pictures, `explore_tables` the position logits of one
-layer. Both give an `Explorer`: in a notebook it shows itself, and `save` writes a page that opens from disk.
+layer. Both give an `Explorer`, which reaches the reader in one of two ways. In a notebook it shows itself, and `save`
+writes a page that opens from disk: that is self-contained HTML. `widget()` gives the same page as a widget, for as long
+as a kernel runs: Python then knows what the reader has chosen and can choose too, and a reader can add an own picture.
 """
 
 import hashlib
@@ -15,27 +17,25 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from aacn_lib.data import normalise
 from aacn_lib.expect import expect
 from aacn_lib.explorer_data import (
-    LARGEST_ERROR,
     address_of,
     cost_of,
     floats,
-    largest_error,
     layer_data,
     notes_on,
     png_address,
     quantised,
     reduce_to,
 )
-from aacn_lib.features import LogitParts, attention_layers, evaluation_mode, logit_parts
+from aacn_lib.explorer_networks import Networks, class_name, finite, named_networks, rounding_notes, shape_of
+from aacn_lib.features import LogitParts, evaluation_mode
 from aacn_lib.layers import AAConv2d
-from aacn_lib.models.vit import SelfAttention
 from aacn_lib.whole_file import whole_file
 
 LIMIT_BYTES = 3_000_000
-TOP = 5
+# What each page's script calls itself.
+BUILD = {"explorer": "buildExplorer", "tables": "buildTables", "fields": "buildFields"}
 
 
 class Explorer:
@@ -46,13 +46,26 @@ class Explorer:
     the same text: executing a cell again changes nothing.
 
     Attributes:
-        data: what the page shows, as plain data (see assets/explorer/explorer.js and tables.js).
+        data: what the page shows, as plain data (see the scripts in assets/explorer).
         notes: what was left out to stay small, in sentences; the page shows them too.
+        kind: "explorer", "tables" or "fields": which script builds the page.
+        title: what the page is called.
+        networks: of `explore`, for pictures that come later; None of `explore_tables`.
+        limit_bytes: what was asked of the page.
     """
 
-    def __init__(self, kind: str, data: dict, draw: Callable[[], bytes], title: str):
-        self.data, self.notes, self._title = data, tuple(data["notes"]), title
-        self._kind, self._draw = kind, draw
+    def __init__(
+        self,
+        kind: str,
+        data: dict,
+        draw: Callable[[], bytes],
+        title: str,
+        networks: Networks | None = None,
+        limit_bytes: int = LIMIT_BYTES,
+    ):
+        self.data, self.notes, self.title = data, tuple(data["notes"]), title
+        self.kind, self.networks, self.limit_bytes = kind, networks, limit_bytes
+        self._draw = draw
 
     @cached_property
     def png(self) -> bytes:
@@ -63,7 +76,7 @@ class Explorer:
     def _fragment(self) -> str:
         folder = files("aacn_lib") / "assets" / "explorer"
         style, *scripts = (
-            (folder / name).read_text(encoding="utf-8") for name in ("explorer.css", "drawing.js", f"{self._kind}.js")
+            (folder / name).read_text(encoding="utf-8") for name in ("explorer.css", "drawing.js", f"{self.kind}.js")
         )
         # Inside a script element only "<" could end it: names come from anywhere, so none reaches the page as markup.
         data = json.dumps(self.data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
@@ -71,9 +84,9 @@ class Explorer:
         script = "\n".join(scripts).replace("EXPLORER_ID", f"aacn-{digest}")
         return (
             f'<div class="aacn-explorer" data-explorer="aacn-{digest}">\n<style>\n{style}</style>\n'
-            f'<img class="aacn-still" alt="{html.escape(self._title)}" src="{address_of(self.png)}">\n'
+            f'<img class="aacn-still" alt="{html.escape(self.title)}" src="{address_of(self.png)}">\n'
             f'<script type="application/json" class="aacn-data">{data}</script>\n'
-            f'<script>\n(() => {{\n"use strict";\n{script}}})();\n</script>\n</div>\n'
+            f'<script>\n(() => {{\n"use strict";\n{script}\nmount({BUILD[self.kind]});\n}})();\n</script>\n</div>\n'
         )
 
     def to_html(self) -> str:
@@ -90,11 +103,26 @@ class Explorer:
             '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
             "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n"
             '<link rel="icon" href="data:,">\n'
-            f"<title>{html.escape(self._title)}</title>\n</head>\n<body>\n{self._fragment}</body>\n</html>\n"
+            f"<title>{html.escape(self.title)}</title>\n</head>\n<body>\n{self._fragment}</body>\n</html>\n"
         )
         with whole_file(path) as file:
             file.write(page.encode())
         return Path(path)
+
+    def widget(self):
+        """The explorer as a new `ExplorerWidget` (see `aacn_lib.explorer_widget`), which talks to a running kernel.
+
+        Raises:
+            ValueError: if the package anywidget is not installed, and of `explore_receptive_field`.
+        """
+        expect(self.kind != "fields", "widget", "explorer", "one made by explore() or explore_tables()", self.title)
+        try:
+            from aacn_lib.explorer_widget import ExplorerWidget
+        except ImportError as error:
+            raise ValueError(
+                f"widget: expected the package anywidget to be installed, got: {error} (pip install anywidget)"
+            ) from error
+        return ExplorerWidget(self)
 
     @property
     def size_bytes(self) -> int:
@@ -105,7 +133,7 @@ class Explorer:
         return {"text/html": self._fragment, "image/png": self.png, "text/plain": repr(self)}
 
     def __repr__(self) -> str:
-        return f"Explorer({self._title!r}, {self.size_bytes / 1e6:.2f} MB)"
+        return f"Explorer({self.title!r}, {self.size_bytes / 1e6:.2f} MB)"
 
 
 def explore(
@@ -135,27 +163,24 @@ def explore(
 
     Returns:
         An `Explorer`. Attention weights in its page are off by at most 1/255 of their query's largest; where a layer's
-        logits are so large that 16 bits cannot keep this, a note says how much it is.
+        logits are so large that 16 bits cannot keep this, a note says how much it is. Its `widget()` holds on to the
+        networks; own pictures are shown with the layers and heads of the page.
 
     Raises:
         ValueError: for networks without attention, unknown layers, pictures and labels that do not fit, outputs that
             are not finite, and a limit that nothing fits.
     """
-    named = _named(models)
+    named = named_networks(models)
     expect(
         isinstance(images, Tensor) and images.ndim == 4 and images.dtype == torch.uint8 and images.shape[1] in (1, 3)
         and images.numel() > 0,
-        "explore", "images", "uint8 (N, C, H, W), N at least 1, C 1 or 3", _shape_of(images),
+        "explore", "images", "uint8 (N, C, H, W), N at least 1, C 1 or 3", shape_of(images),
     )  # fmt: skip
     labels = None if labels is None else [int(label) for label in labels]
     expect(labels is None or len(labels) == len(images), "explore", "labels", f"{len(images)} numbers", labels)
 
-    seen, predictions = [], []
-    for name, model in named.items():
-        x = normalise(images.to(next(model.parameters()).device), mean, std)
-        seen.append({layer: _finite(layer, parts) for layer, parts in _parts_of(name, model, x, layers).items()})
-        predictions.append(_predictions(name, model, x, classes))
-    outputs = predictions[0][1]
+    networks = Networks(named, mean=mean, std=std, classes=classes, layers=layers, shape=images.shape[1:])
+    seen, predictions, outputs = networks.look(images)
     good = labels is None or all(0 <= label < outputs for label in labels)
     expect(good, "explore", "labels", f"0 to {outputs - 1}", labels)
 
@@ -168,7 +193,7 @@ def explore(
     data = {
         "pictureSize": list(images.shape[2:]),
         "pictures": [
-            {"source": source, "label": None if labels is None else _class_name(classes, labels[number])}
+            {"source": source, "label": None if labels is None else class_name(classes, labels[number])}
             for number, source in enumerate(sources[: kept.pictures])
         ],
         "models": [],
@@ -179,17 +204,15 @@ def explore(
         for layer, parts in seen[number].items():
             if (number, layer) in kept.heads:
                 shown.append(layer_data(layer, parts, kept.pictures, kept.heads[number, layer]))
-                error = largest_error(parts, shown[-1])
-                if error > LARGEST_ERROR:
-                    notes.append(f"{layer}: weights are off by up to {error:.1%} of their query's largest.")
-        data["models"].append({"name": name, "predictions": predictions[number][0][: kept.pictures], "layers": shown})
+                notes += rounding_notes(parts, shown[-1])
+        data["models"].append({"name": name, "predictions": predictions[number][: kept.pictures], "layers": shown})
 
     def draw() -> bytes:
         from aacn_lib.explorer_still import still_of_attention
 
         return still_of_attention(images[0], data, seen)
 
-    return Explorer("explorer", data, draw, f"Attention explorer: {' and '.join(named)}")
+    return Explorer("explorer", data, draw, f"Attention explorer: {' and '.join(named)}", networks, limit_bytes)
 
 
 def explore_tables(layer: AAConv2d, inputs: Tensor | None = None, *, name: str = "relative tables") -> Explorer:
@@ -219,7 +242,7 @@ def explore_tables(layer: AAConv2d, inputs: Tensor | None = None, *, name: str =
             size, q = list(q.shape[1:3]), q.flatten(1, 2)
         rel_h, rel_w = (table.detach().float().cpu() for table in layer.tables(*size))
     q = q.detach().float().cpu()  # (heads, HW, d_kh)
-    parts = _finite(name, LogitParts(q[None], q[None], rel_h, rel_w, tuple(size)))
+    parts = finite(name, LogitParts(q[None], q[None], rel_h, rel_w, tuple(size)))
     data = {
         "name": name,
         "size": size,
@@ -238,54 +261,3 @@ def explore_tables(layer: AAConv2d, inputs: Tensor | None = None, *, name: str =
         return still_of_tables(name, parts)
 
     return Explorer("tables", data, draw, f"Position explorer: {name}")
-
-
-def _named(models: nn.Module | Sequence[nn.Module] | Mapping[str, nn.Module]) -> dict[str, nn.Module]:
-    if isinstance(models, nn.Module):
-        models = {type(models).__name__: models}
-    elif not isinstance(models, Mapping):
-        models = {f"network {number}": model for number, model in enumerate(models, start=1)}
-    good = 1 <= len(models) <= 2 and all(isinstance(model, nn.Module) for model in models.values())
-    expect(good, "explore", "models", "one network or two", [type(model).__name__ for model in models.values()])
-    return {str(name): model for name, model in models.items()}
-
-
-def _parts_of(name: str, model: nn.Module, x: Tensor, layers) -> dict[str, LogitParts]:
-    known = [n for n in attention_layers(model) if isinstance(model.get_submodule(n), AAConv2d | SelfAttention)]
-    expect(bool(known), "explore", "models", "networks with AAConv2d or a vision transformer", name)
-    if isinstance(layers, Mapping):
-        expect(name in layers, "explore", "layers", f"an entry for {name!r}", list(layers))
-        layers = layers[name]
-    found = logit_parts(model, x, known if layers is None else layers)
-    expect(bool(found), "explore", "layers", "at least one", layers)
-    return found
-
-
-def _finite(name: str, parts: LogitParts) -> LogitParts:
-    """The parts as float32 on the CPU."""
-    parts = LogitParts(*(t.detach().float().cpu() if isinstance(t, Tensor) else t for t in parts))
-    good = all(t.isfinite().all() for t in parts if isinstance(t, Tensor))
-    expect(good, "explore", name, "finite queries, keys and tables", "infinite ones or NaN")
-    return parts
-
-
-@torch.no_grad()
-def _predictions(name: str, model: nn.Module, x: Tensor, classes: Sequence[str] | None) -> tuple[list, int]:
-    """The TOP classes of each picture as [name, probability], best first, and the number of outputs."""
-    with evaluation_mode(model):
-        logits = model(x)
-    good = isinstance(logits, Tensor) and logits.ndim == 2 and bool(logits.isfinite().all())
-    expect(good, "explore", name, "a network with finite outputs (N, K)", _shape_of(logits))
-    K = logits.shape[1]
-    expect(classes is None or len(classes) == K, "explore", "classes", f"{K} names, one an output", classes)
-    best = logits.float().softmax(dim=1).cpu().topk(min(TOP, K))
-    rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    return [[[_class_name(classes, k), p] for k, p in zip(*row, strict=True)] for row in rows], K
-
-
-def _class_name(classes: Sequence[str] | None, number: int) -> str:
-    return f"class {number}" if classes is None else str(classes[number])
-
-
-def _shape_of(x: object) -> str:
-    return f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__

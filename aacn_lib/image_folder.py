@@ -156,6 +156,21 @@ def plain_image(opened):
     return image.convert("L" if grey else "RGB")
 
 
+def fitted_pixels(opened, image_size: tuple[int, int] | None) -> np.ndarray:
+    """A Pillow image as `plain_image` makes it, resized until it covers (H, W) and cropped to that in its centre.
+
+    Returns:
+        uint8 (H, W) if it is grey and (H, W, 3) otherwise.
+    """
+    from PIL import Image, ImageOps
+
+    image = plain_image(opened)
+    if image_size is not None:
+        H, W = image_size
+        image = ImageOps.fit(image, (W, H), method=Image.Resampling.BILINEAR)
+    return np.array(image)  # a copy: torch wants to own writable memory
+
+
 def _visible(folder: Path) -> list[str]:
     # Names and not paths: a folder may hold a million, and paths are slow to make and to sort.
     return sorted(name for name in os.listdir(folder) if not name.startswith("."))
@@ -194,14 +209,8 @@ def _part_folders(root: Path) -> dict[str, Path]:
 
 def _read_image(path: Path, image_size: tuple[int, int] | None) -> np.ndarray:
     """One picture, upright, as uint8 (H, W) if it is grey and (H, W, 3) otherwise."""
-    from PIL import Image, ImageOps
-
     with open_image(path) as opened:
-        image = plain_image(opened)
-        if image_size is not None:
-            H, W = image_size
-            image = ImageOps.fit(image, (W, H), method=Image.Resampling.BILINEAR)
-        return np.array(image)  # a copy: torch wants to own writable memory
+        return fitted_pixels(opened, image_size)
 
 
 def _size(picture: np.ndarray) -> str:

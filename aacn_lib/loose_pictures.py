@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -48,7 +49,12 @@ def read_picture(path: Path, image_size: tuple[int, int], channels: int) -> Tens
     """
     if channels not in (1, 3):
         raise ValueError(f"image files have 1 or 3 channels, the network expects {channels}")
-    pixels = torch.from_numpy(_read_image(path, image_size))
+    return with_channels(_read_image(path, image_size), channels)
+
+
+def with_channels(array: np.ndarray, channels: int) -> Tensor:
+    """Pixels, uint8 (H, W) or (H, W, 3), as uint8 (channels, H, W) by the rule of `read_picture`."""
+    pixels = torch.from_numpy(array)
     pixels = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)  # (1 or 3, H, W)
     if channels == 1 and len(pixels) == 3:
         # Whole numbers out of 65536, rounded: what Pillow computes too.

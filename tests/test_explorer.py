@@ -193,7 +193,7 @@ def test_names_never_become_markup(tmp_path):
     assert data_of(page)["pictures"][0]["label"] == EVIL
 
 
-@pytest.mark.parametrize("name", ["drawing.js", "explorer.js", "tables.js"])
+@pytest.mark.parametrize("name", ["drawing.js", "explorer.js", "tables.js", "widget.js"])
 def test_the_scripts_write_no_markup_and_cannot_end_their_element(name):
     text = (files("aacn_lib") / "assets" / "explorer" / name).read_text(encoding="utf-8")
     for wrong in ("innerHTML", "insertAdjacentHTML", "outerHTML", "document.write", "eval(", "</script", "<!--"):

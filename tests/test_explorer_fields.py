@@ -69,3 +69,8 @@ def test_it_has_a_still_picture_and_the_same_text_each_time():
 def test_wrong_arguments_are_named(arguments, options, message):
     with pytest.raises(ValueError, match=message):
         explore_receptive_field(*arguments, **options)
+
+
+def test_it_is_no_widget():
+    with pytest.raises(ValueError, match=r"widget: .*made by explore\(\) or explore_tables\(\), got 'Receptive field"):
+        explore_receptive_field(pictures(), [(3, 1)]).widget()

@@ -19,7 +19,7 @@ ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-
 EXTRAS = PROJECT["optional-dependencies"]
 EVERY = [*PROJECT["dependencies"], *(line for extra in EXTRAS.values() for line in extra)]
 MAX_LINES = 400
-HEAVY = ["torchvision", "matplotlib", "ipywidgets", "IPython", "tqdm.notebook"]
+HEAVY = ["torchvision", "matplotlib", "ipywidgets", "anywidget", "IPython", "tqdm.notebook"]
 
 
 @pytest.mark.parametrize("requirement", EVERY)
@@ -30,7 +30,13 @@ def test_dependencies_have_a_floor_and_nothing_else(requirement):
 
 @pytest.mark.parametrize(
     ("name", "colab"),
-    [("torch", (2, 11)), ("torchvision", (0, 26)), ("ipywidgets", (7, 7, 1)), ("numpy", (2, 1, 3))],
+    [
+        ("torch", (2, 11)),
+        ("torchvision", (0, 26)),
+        ("ipywidgets", (7, 7, 1)),
+        ("anywidget", (0, 9, 21)),
+        ("numpy", (2, 1, 3)),
+    ],
 )
 def test_floors_admit_what_colab_has(name, colab):
     """An install must never have a reason to replace what a Colab session brings (its list of August 2026)."""

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import statistics
 from pathlib import Path
 
 import torch
@@ -15,6 +16,25 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 MEAN, STD = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.3, 0.25])
 CLASSES = ["cat", "dog", "eel", "fox", "gnu", "hen", "ibis"]
 SIZE = (12, 20)
+HOVER_SECONDS = 0.020  # a frame at 60 Hz takes 16.7 ms, so most of this is waiting for the screen
+MOVES = """async ([H, W]) => {
+    const grid = document.querySelector('.aacn-grid'), box = grid.getBoundingClientRect(), times = [];
+    for (let i = 0; i < 60; i++) {
+        // A hand moves at any time between two frames.
+        await new Promise((resume) => requestAnimationFrame(() => setTimeout(resume, i % 16)));
+        const at = (i * 37) % (H * W);
+        const start = performance.now();
+        grid.dispatchEvent(new PointerEvent('pointermove', {
+            bubbles: true,
+            clientX: box.left + (at % W + 0.5) * box.width / W,
+            clientY: box.top + (Math.floor(at / W) + 0.5) * box.height / H,
+        }));
+        const drawn = performance.now();
+        await new Promise(requestAnimationFrame);
+        times.push([drawn - start, performance.now() - start]);
+    }
+    return times;
+}"""
 
 
 def strong(model: nn.Module) -> nn.Module:
@@ -33,6 +53,12 @@ def one_layer() -> nn.Module:
 
 def three_layers() -> nn.Module:
     return strong(create_model("three_aa_conv", 7, SIZE))
+
+
+def seeded_layers() -> nn.Module:
+    """Three layers, the same ones in every process."""
+    torch.manual_seed(11)
+    return three_layers()
 
 
 def pictures(count=2) -> torch.Tensor:
@@ -54,6 +80,16 @@ def hover(page, selector: str, row: int, column: int, size: tuple[int, int], num
     page.mouse.move(
         box["x"] + (column + 0.5) * box["width"] / size[1], box["y"] + (row + 0.5) * box["height"] / size[0]
     )
+
+
+def seconds_of_moves(page, size: tuple[int, int]) -> tuple[float, float]:
+    """Medians of 60 moves of the mouse: until it is computed and drawn, and until the next frame.
+
+    The query then stands at 59 · 37 mod H · W.
+    """
+    times = page.evaluate(MOVES, list(size))
+    computed, painted = (statistics.median(column) / 1000 for column in zip(*times, strict=True))
+    return computed, painted
 
 
 def assert_same_weights(values: list[float], true: torch.Tensor) -> None:

@@ -1,16 +1,26 @@
 """The explorers' pages in a real headless Chromium: small windows, dark themes, odd names, speed, and the tables."""
 
-import statistics
-
 import pytest
 import torch
-from explorer_pages import CHROMIUM, SIZE, hover, one_layer, pictures, read, screenshot, show, strong, three_layers
+from explorer_pages import (
+    CHROMIUM,
+    HOVER_SECONDS,
+    SIZE,
+    hover,
+    one_layer,
+    pictures,
+    read,
+    screenshot,
+    seconds_of_moves,
+    show,
+    strong,
+    three_layers,
+)
 
 from aacn_lib import create_model, explore_tables
 from aacn_lib.layers import AAConv2d
 from aacn_lib.relative import relative_logits
 
-HOVER_SECONDS = 0.020
 EVIL = """"><img src=x onerror='window.hit=1'></script><script>window.hit=2</script>"""
 
 pytestmark = [
@@ -79,25 +89,7 @@ def test_the_page_is_alive_in_time(open_page):
     model = strong(create_model("aa_cnn", 7, (16, 16), widths=(5, 12), depth_k=160, depth_v=8, num_heads=8))
     images = torch.randint(0, 256, (1, 3, 16, 16), dtype=torch.uint8)
     page = open_page(show(model, images))
-    times = page.evaluate("""async () => {
-        const grid = document.querySelector('.aacn-grid'), box = grid.getBoundingClientRect(), times = [];
-        for (let i = 0; i < 60; i++) {
-            // A hand moves at any time between two frames.
-            await new Promise((resume) => requestAnimationFrame(() => setTimeout(resume, i % 16)));
-            const at = (i * 37) % 256;
-            const start = performance.now();
-            grid.dispatchEvent(new PointerEvent('pointermove', {
-                bubbles: true,
-                clientX: box.left + (at % 16 + 0.5) * box.width / 16,
-                clientY: box.top + (Math.floor(at / 16) + 0.5) * box.height / 16,
-            }));
-            const drawn = performance.now();
-            await new Promise(requestAnimationFrame);
-            times.push([drawn - start, performance.now() - start]);
-        }
-        return times;
-    }""")
-    computed, painted = (statistics.median(column) / 1000 for column in zip(*times, strict=True))
+    computed, painted = seconds_of_moves(page, (16, 16))
     print(f"hover: computed and drawn in {1000 * computed:.1f} ms, next frame after {1000 * painted:.1f} ms (medians)")
     assert read(page)["query"] == list(divmod((59 * 37) % 256, 16))
     # A frame at 60 Hz takes 16.7 ms, so most of this is waiting for the screen.

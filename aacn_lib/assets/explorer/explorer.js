@@ -1,17 +1,23 @@
-// The attention explorer. The data: pictureSize [H, W]; pictures [{source, label}]; notes [text]; models [{name,
-// predictions (a picture: [[class, probability], …]), layers [{name, size [H, W], tokens, heads, depth, relH, relW,
-// maps (a picture: {q, k})}]}]. For the query that is pointed at, the page computes, for every head,
+// The attention explorer. The data: pictureSize [H, W]; pictures [{source, label, name}], name being an own picture's;
+// notes [text]; models [{name, predictions (a picture: [[class, probability], …]), layers [{name, size [H, W], tokens,
+// heads, depth, relH, relW, maps (a picture: {q, k})}]}]. For the query that is pointed at, the page computes, for every head,
 //   content_j = q_i · k_j / √d,   position_j from the tables,   attention = softmax(content + position).
 //
-// For tests and curious readers, on the element .aacn-explorer:
+// For the widget, tests and curious readers, on the element .aacn-explorer:
 //   explorer.read(panel) → {model, layer, head, view, picture, query, size, pinned, values, heads, distance, entropy}
 //       where `values` is the map that is drawn (H · W numbers) and `heads` holds that of each head;
-//   explorer.choose({picture, view, row, column, panel, layer, head, pinned}) changes what is given.
+//   explorer.choose({picture, view, row, column, panel, layer, head, pinned}) changes what is given; head is a number
+//       or "mean", and a panel that is not given is the one last touched;
+//   explorer.selection() → the same keys; explorer.panels() → [{layer, head}];
+//   explorer.takePictures({pictures, notes, models}) takes others, of the same layers: choose one of them then.
+// `changed` is called whenever one of these has changed.
 
 const VIEWS = { attention: "attention", content: "content logits", position: "position logits" };
 const MEAN = -1;
 
-function buildExplorer(root, data) {
+function buildExplorer(root, data, changed = () => {}) {
+  let { pictures, notes } = data;
+  let active = 0; // the panel last touched
   const state = { picture: 0, view: "attention", query: [0.5, 0.5], pinned: false, ownScales: false, opacity: 0.8 };
   const [pictureHeight, pictureWidth] = data.pictureSize;
   const status = element("div", { className: "aacn-hidden", role: "status", "aria-live": "polite" });
@@ -19,16 +25,31 @@ function buildExplorer(root, data) {
 
   function redraw(say = false) {
     for (const panel of panels) panel.draw();
+    changed();
     if (say) status.textContent = panels.map((panel) => panel.summary()).join(" ");
   }
 
-  const pictureButtons = data.pictures.map((picture, number) => {
-    const name = picture.label === null ? `picture ${number + 1}` : `picture ${number + 1}: ${picture.label}`;
-    const button = element("button", { type: "button", title: name, "aria-label": name, className: "aacn-thumb" },
-      element("img", { src: picture.source, alt: "" }));
-    button.onclick = () => choose({ picture: number });
-    return button;
-  });
+  const pictureRow = element("div", { className: "aacn-row aacn-pictures", role: "group", "aria-label": "pictures" });
+  const note = element("p", { className: "aacn-note" });
+  let pictureButtons = [];
+  function showPictures() {
+    pictureButtons = pictures.map((picture, number) => {
+      const title = [`picture ${number + 1}`, picture.label ?? picture.name ?? []].flat().join(": ");
+      const button = element("button", { type: "button", title, "aria-label": title, className: "aacn-thumb" },
+        element("img", { src: picture.source, alt: "" }));
+      button.onclick = () => choose({ picture: number });
+      return button;
+    });
+    pictureRow.replaceChildren(...pictureButtons);
+    note.textContent = ["Point at the picture to choose the query. A click or tap pins it, a second click there lets " +
+      "it go. Of one head, content and position logits add up to what the softmax turns into attention. Distances " +
+      "(px) are means over attention, in pixels of the picture.", ...notes].join(" ");
+  }
+  function takePictures(others) {
+    ({ pictures, notes } = others);
+    panels.forEach((panel, number) => panel.take(others.models[number]));
+    showPictures();
+  }
   const viewButtons = Object.entries(VIEWS).map(([view, text]) =>
     element("button", { type: "button", onclick: () => choose({ view }) }, text));
   const ownScales = element("input", { type: "checkbox", onchange: () => choose({ ownScales: ownScales.checked }) });
@@ -36,7 +57,8 @@ function buildExplorer(root, data) {
     oninput: () => choose({ opacity: opacity.value / 100 }) });
 
   function choose(wanted) {
-    const { panel = 0, row, column, layer, head, ...others } = wanted;
+    const { panel = active, row, column, layer, head, ...others } = wanted;
+    active = panel;
     Object.assign(state, others);
     if (layer !== undefined || head !== undefined) panels[panel].choose(layer, head);
     if (row !== undefined) panels[panel].point(row, column);
@@ -48,6 +70,8 @@ function buildExplorer(root, data) {
   // One network: its layer, its heads, what they see from the query.
   function makePanel(model, number) {
     let layer = null, head = MEAN, found = null, headViews = [];
+    let { predictions } = model;
+    let maps = new Map(model.layers.map((one) => [one.name, one.maps]));
     const decoded = new Map(); // layer name and picture → queries and keys
     const on = {
       size: () => layer.size,
@@ -56,11 +80,12 @@ function buildExplorer(root, data) {
       choose: (row, column, say = false) => {
         const [oldRow, oldColumn] = on.query();
         if (row === oldRow && column === oldColumn) return;
+        active = number;
         point(row, column);
         redraw(say);
       },
       pin: (row, column) => choose({ panel: number, row, column, pinned: true }),
-      unpin: () => choose({ pinned: false }),
+      unpin: () => choose({ panel: number, pinned: false }),
     };
     const picture = element("img", { className: "aacn-picture", draggable: false });
     const over = element("canvas", { className: "aacn-over" });
@@ -132,9 +157,9 @@ function buildExplorer(root, data) {
       };
       const common = limits(all);
       const ownLimits = limits([shown]); // the large map has its scale beside it; the small ones are there to compare
-      const { label, source } = data.pictures[state.picture];
+      const { label, source, name = null } = pictures[state.picture];
       if (picture.getAttribute("src") !== source) picture.src = source;
-      picture.alt = label === null ? `picture ${state.picture + 1}` : label;
+      picture.alt = label ?? name ?? `picture ${state.picture + 1}`;
       onPicture.node.setAttribute("aria-label",
         `${picture.alt}. Arrow keys move the query, Enter pins it, Escape lets it go.`);
       paint(over, ...layer.size, shown, ownLimits, colours, state.opacity);
@@ -170,7 +195,7 @@ function buildExplorer(root, data) {
     function showPrediction(label) {
       if (predicted === state.picture) return;
       predicted = state.picture;
-      const best = model.predictions[predicted];
+      const best = predictions[predicted];
       const right = label === null ? "" : best[0][0] === label ? ", which it is" : `; it is ${label}`;
       verdict.textContent = `${best[0][0]} with ${percent(best[0][1])}${right}`;
       prediction.replaceChildren(...best.map(([name, share]) => {
@@ -195,7 +220,7 @@ function buildExplorer(root, data) {
     function queriesAndKeys() {
       const key = `${state.picture} ${layer.name}`;
       if (!decoded.has(key)) {
-        const { q, k } = layer.maps[state.picture];
+        const { q, k } = maps.get(layer.name)[state.picture];
         decoded.set(key, { q: dequantised(q), k: dequantised(k) });
       }
       return decoded.get(key);
@@ -216,27 +241,42 @@ function buildExplorer(root, data) {
     select(model.layers[0].name);
     return {
       node, draw, point, summary, read,
+      place: () => ({ layer: layer.name, head: head === MEAN ? "mean" : head }),
+      query: on.query,
+      take(others) {
+        ({ predictions } = others);
+        maps = new Map(others.layers.map((one) => [one.name, one.maps]));
+        decoded.clear();
+        predicted = null;
+      },
       choose(newLayer, newHead) {
-        if (newHead !== undefined) head = newHead;
+        if (newHead !== undefined) head = newHead === "mean" ? MEAN : newHead;
         if (newLayer !== undefined) select(newLayer);
       },
     };
   }
 
   root.append(element("div", { className: "aacn-body" },
-    element("div", { className: "aacn-row", role: "group", "aria-label": "pictures" }, ...pictureButtons),
+    pictureRow,
     element("div", { className: "aacn-row" },
       element("div", { className: "aacn-views", role: "group", "aria-label": "what is shown" }, ...viewButtons),
       element("label", {}, "map over picture ", opacity),
       element("label", {}, ownScales, " each small map on its own scale")),
     element("div", { className: "aacn-panels" }, ...panels.map((panel) => panel.node)),
-    element("p", { className: "aacn-note" }, ["Point at the picture to choose the query. A click or tap pins it, a " +
-      "second click there lets it go. Of one head, content and position logits add up to what the softmax turns into " +
-      "attention. Distances (px) are means over attention, in pixels of the picture.", ...data.notes].join(" ")),
-    status));
+    note, status));
+  showPictures();
   choose({});
   status.textContent = "";
-  return { choose, read: (panel = 0) => panels[panel].read() };
+  return {
+    choose, takePictures,
+    read: (panel = 0) => panels[panel].read(),
+    panels: () => panels.map((panel) => panel.place()),
+    selection() {
+      const [row, column] = panels[active].query();
+      const { picture, view, pinned } = state;
+      return { picture, view, row, column, ...panels[active].place(), pinned, panel: active };
+    },
+  };
 }
 
 const headName = (head) => (head === MEAN ? "mean" : `head ${head}`);
@@ -289,5 +329,3 @@ function strongestOf({ mean, heads }, head, W) {
   const best = Array.from(weights.keys()).sort((a, b) => weights[b] - weights[a]).slice(0, 5);
   return best.map((at) => ({ at, row: Math.floor(at / W), column: at % W }));
 }
-
-mount(buildExplorer);

@@ -106,5 +106,3 @@ function buildFields(root, data) {
 }
 
 const whole = (x) => (x < 0 ? `−${-x}` : `${x}`);
-
-mount(buildFields);

@@ -2,11 +2,12 @@
 // notes. The logit of a query at (iy, ix) for a key at (jy, jx) is
 //   (q · relH[jy - iy + H - 1] + q · relW[jx - ix + W - 1]) / √d.
 //
-// For tests and curious readers, on the element .aacn-explorer:
+// For the widget, tests and curious readers, on the element .aacn-explorer:
 //   explorer.read() → {head, query, size, values, rowsInUse: {relH: [first, last], relW: [first, last]}, answers};
-//   explorer.choose({row, column, head, mean, pinned}) changes what is given.
+//   explorer.choose({row, column, head, mean, pinned}) changes what is given;
+//   explorer.selection() → the same keys. `changed` is called whenever one of them has changed.
 
-function buildTables(root, data) {
+function buildTables(root, data, changed = () => {}) {
   const [H, W] = data.size;
   const { depth } = data;
   const tables = { relH: floatsOf(data.relH), relW: floatsOf(data.relW) };
@@ -103,6 +104,7 @@ function buildTables(root, data) {
       `${state.head}: the largest position logit, ${signed(values[best])}, is ${down} rows and ${right} columns away.`;
     drawn = { values: Array.from(values), rowsInUse,
       answers: { relH: Array.from(answers.relH), relW: Array.from(answers.relW) } };
+    changed();
   }
 
   const chooser = data.ownQueries
@@ -123,9 +125,11 @@ function buildTables(root, data) {
       "the table that keys inside the map use, seen from this query.", ...data.notes].join(" ")),
     status));
   choose({}, false);
-  return { choose, read: () => ({ ...state, query: [state.row, state.column], size: data.size, ...drawn }) };
+  return {
+    choose,
+    read: () => ({ ...state, query: [state.row, state.column], size: data.size, ...drawn }),
+    selection: () => ({ ...state }),
+  };
 }
 
 const signedWhole = (x) => (x < 0 ? `−${-x}` : x > 0 ? `+${x}` : "0");
-
-mount(buildTables);
