@@ -29,8 +29,8 @@ DATA = {
     "cifar100": (
         "CIFAR-100 (Krizhevsky 2009, *Learning Multiple Layers of Features from Tiny Images*), 32×32 colour pictures "
         "collected from the web. Its authors state no licence, and the pictures do not come with the library.",
-        "It is far below what this architecture reaches with its full width and 200 epochs, and made for looking at "
-        "attention, not for use. Of anything that is none of its hundred classes it names one all the same. The labels "
+        "A quarter of the usual width and 12 epochs: it is made for looking at attention, not for use. Of "
+        "anything that is none of its hundred classes it names one all the same. The labels "
         "and the choice of pictures carry the biases of the web search they came from.",
     ),
     "compass": (
