@@ -215,7 +215,9 @@ def explore(
     return Explorer("explorer", data, draw, f"Attention explorer: {' and '.join(named)}", networks, limit_bytes)
 
 
-def explore_tables(layer: AAConv2d, inputs: Tensor | None = None, *, name: str = "relative tables") -> Explorer:
+def explore_tables(
+    layer: AAConv2d, inputs: Tensor | None = None, *, image: Tensor | None = None, name: str = "relative tables"
+) -> Explorer:
     """How the tables of relative positions answer a query, and which of their rows it uses, as it is dragged about.
 
     Args:
@@ -223,13 +225,16 @@ def explore_tables(layer: AAConv2d, inputs: Tensor | None = None, *, name: str =
         inputs: (in_channels, H, W), what the layer sees of one picture (`feature_maps` gives it). Each place then asks
             with its own query, or all with their mean, as the reader chooses. Without inputs every place asks with the
             query that the layer's bias gives, on the map that the layer was made for.
+        image: uint8 (C, H, W), C 1 or 3, the picture that the inputs were made from, to be shown beside the map.
         name: a title.
 
     Raises:
-        ValueError: for a layer without tables, or with neither inputs nor a bias.
+        ValueError: for a layer without tables, or with neither inputs nor a bias, and for an image of another kind.
     """
     expect(isinstance(layer, AAConv2d), "explore_tables", "layer", "an AAConv2d", type(layer).__name__)
     expect(layer.rel_h is not None, "explore_tables", "layer", "relative positions", layer.position_encoding)
+    good = isinstance(image, Tensor) and image.ndim == 3 and image.shape[0] in (1, 3) and image.dtype == torch.uint8
+    expect(image is None or good, "explore_tables", "image", "uint8 (C, H, W), C 1 or 3", shape_of(image))
     with torch.no_grad(), evaluation_mode(layer):
         if inputs is None:
             expect(layer.qkv.bias is not None, "explore_tables", "inputs", "what a layer without bias sees", inputs)
@@ -252,6 +257,7 @@ def explore_tables(layer: AAConv2d, inputs: Tensor | None = None, *, name: str =
         "relW": floats(rel_w),
         "q": quantised(q),
         "ownQueries": inputs is not None,
+        "picture": None if image is None else png_address(image),
         "notes": [],
     }
 

@@ -51,7 +51,7 @@ def still_of_attention(image: Tensor, data: dict, seen: list[dict[str, LogitPart
         for axis in others:
             axis.set_axis_off()
         for axis, weights, name in zip(others, maps, titles, strict=False):
-            drawn = axis.imshow(weights.numpy(), cmap="viridis", vmin=0, vmax=largest, aspect=height / width)
+            drawn = axis.imshow(weights.numpy(), cmap="cividis", vmin=0, vmax=largest, aspect=height / width)
             _frame(axis, query[1] - 0.5, query[0] - 0.5, 1, 1)
             axis.set_title(name, fontsize=7)
         bar = part.colorbar(drawn, ax=[first, *others], fraction=0.02, pad=0.01)

@@ -24,7 +24,7 @@ DATA = {
         "14,000 pictures of Fashion-MNIST (Xiao, Rasul, Vollgraf 2017, arXiv 1708.07747), MIT licence, © Zalando SE; "
         "they come with the library.",
         "It knows single pieces of clothing, photographed from the front on an empty black background, in grey and "
-        "32×32 pixels. Of anything else it says one of its ten classes all the same, often with confidence.",
+        "32×32 pixels. Of anything else it says one of its ten classes all the same.",
     ),
     "cifar100": (
         "CIFAR-100 (Krizhevsky 2009, *Learning Multiple Layers of Features from Tiny Images*), 32×32 colour pictures "

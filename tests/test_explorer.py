@@ -307,3 +307,14 @@ def test_the_tables_of_a_layer_without_a_picture():
 def test_tables_that_cannot_be_shown(layer, inputs, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         explore_tables(layer, inputs)
+
+
+def test_the_picture_of_the_tables_is_checked():
+    layer = AAConv2d(3, 8, depth_k=4, depth_v=4, num_heads=2, feature_size=5)
+    image = torch.randint(0, 256, (3, 10, 10), dtype=torch.uint8)
+    assert explore_tables(layer, image=image).data["picture"].startswith("data:image/png;base64,")
+    assert explore_tables(layer).data["picture"] is None
+    with pytest.raises(
+        ValueError, match=r"image: expected uint8 \(C, H, W\), C 1 or 3, got 'torch.float32 \(3,"
+    ):
+        explore_tables(layer, image=image / 255)

@@ -1,16 +1,22 @@
 """Every lesson keeps the rules of CONTRIBUTING.md, and every rule finds the lesson that breaks it."""
 
+import base64
+import copy
+import io
 import json
 import re
 from pathlib import Path
 
 import lesson_rules
 import nbformat
+import numpy as np
 import pytest
 from lesson_numbers import unsupported_numbers
+from PIL import Image
 from run_notebooks import NOTEBOOKS, badge, bootstrap, choose, clean, execute, main, refresh, repository_address
 from toy_lesson import ADDRESS, NAME, code, markdown, toy_lesson
 
+EXPLORER = NOTEBOOKS.parent / "aacn_lib" / "assets" / "explorer"
 LESSONS = sorted(NOTEBOOKS.glob("*.ipynb"))
 
 
@@ -21,6 +27,21 @@ def test_lesson_keeps_the_rules(path):
     if path.stat().st_size > lesson_rules.MAX_BYTES:
         complaints.append(f"{path.stat().st_size:,} bytes on disk")
     assert not complaints, f"{path.name}:\n" + "\n".join(complaints)
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_stored_explorers_are_those_of_the_library(path):
+    """An explorer carries its script and its style: those of an older library would show something else."""
+    scripts = {file.name: file.read_text(encoding="utf-8") for file in EXPLORER.iterdir()}
+    pages = (name for name in scripts if name.endswith(".js") and name not in ("drawing.js", "widget.js"))
+    current = [(scripts["drawing.js"] + "\n" + scripts[name]).replace("EXPLORER_ID", "") for name in pages]
+    for cell in nbformat.read(path, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            page = output.get("data", {}).get("text/html", "")
+            if "aacn-explorer" in page:
+                assert f"<style>\n{scripts['explorer.css']}</style>" in page, "make notebooks brings it up to date"
+                script = re.sub(r"aacn-[0-9a-f]{12}", "", page)
+                assert any(text in script for text in current), "make notebooks brings it up to date"
 
 
 def complaints(notebook: dict, folder: Path = NOTEBOOKS) -> list[str]:
@@ -300,6 +321,22 @@ def test_clean_joins_what_a_slow_kernel_printed_in_pieces():
         ("stderr", "careful\n"),
         ("stdout", "5\n"),
     ]
+
+
+def test_clean_makes_pictures_small():
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 4), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "PNG")
+    notebook = nbformat.from_dict(toy_lesson())
+    picture = {"image/png": base64.b64encode(file.getvalue()).decode()}
+    cell_with(notebook, "print(twice(4))")["outputs"] = [nbformat.v4.new_output("display_data", data=picture)]
+    clean(notebook)
+    (output,) = cell_with(notebook, "print(twice(4))")["outputs"]
+    small = Image.open(io.BytesIO(base64.b64decode(output["data"]["image/png"])))
+    assert (small.mode, small.size) == ("P", (40, 40))
+    again = copy.deepcopy(notebook)
+    clean(again)
+    assert again == notebook
 
 
 def test_clean_drops_stored_widgets_and_keeps_what_stands_beside_them():

@@ -28,6 +28,8 @@ def test_it_shows_what_an_output_sees(open_page):
     assert (field["x"] - picture["x"]) / picture["width"] == pytest.approx(11 / 20, abs=0.01)
     assert field["height"] / picture["height"] == pytest.approx(8 / 12, abs=0.01)
     page.get_by_label("layer").select_option("0")
+    found = read(page)
+    assert (found["query"], found["size"]) == ([7, 15], [12, 20])  # the same place on a finer map
     page.get_by_role("button", name="picture 2").click()
     page.locator(".aacn-grid").click(position={"x": 2, "y": 2})
     found = read(page)

@@ -119,15 +119,18 @@ def test_without_scripts_the_still_picture_stays(open_page, browser, tmp_path):
 def test_the_tables_explorer(open_page):
     layer = AAConv2d(3, 12, depth_k=10, depth_v=4, num_heads=2, feature_size=(5, 7))
     x = torch.randn(3, 5, 7)
-    page = open_page(explore_tables(layer, x))
+    image = torch.randint(0, 256, (3, 10, 14), dtype=torch.uint8)
+    page = open_page(explore_tables(layer, x, image=image))
     q = layer.qkv_heads(x[None])[0]
     true = relative_logits(q, layer.rel_h, layer.rel_w)[0] / 5**0.5  # (heads, N, N)
     page.get_by_label("head", exact=True).select_option("head 1")
-    box = page.locator(".aacn-grid").bounding_box()
+    hover(page, ".aacn-picture", 1, 4, (5, 7))
+    assert read(page)["query"] == [1, 4]
+    box = page.locator(".aacn-map").bounding_box()
     page.mouse.move(box["x"] + 5, box["y"] + 5)
     page.mouse.down()
     for row, column in ((0, 0), (3, 2), (4, 6)):
-        hover(page, ".aacn-grid", row, column, (5, 7))
+        hover(page, ".aacn-map", row, column, (5, 7))
         found = read(page)
         assert (found["query"], found["head"]) == ([row, column], 1)
         torch.testing.assert_close(torch.tensor(found["values"]), true[1, row * 7 + column], rtol=0, atol=1e-3)
@@ -141,7 +144,7 @@ def test_the_tables_explorer(open_page):
     page.mouse.up()
     page.get_by_label("every place asks with the mean query").check()
     here = read(page)["answers"]
-    page.locator(".aacn-grid").press("ArrowUp")
+    page.locator(".aacn-grid[tabindex]").press("ArrowUp")
     assert read(page)["query"] == [3, 6]
     assert read(page)["answers"] == here  # one query for all places: only the window moves
     mean = q[0, 1].mean(dim=(0, 1)) @ layer.rel_h.T / 5**0.5

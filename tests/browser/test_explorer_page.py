@@ -38,8 +38,8 @@ def test_hovering_shows_the_attention_of_the_query_under_the_mouse(open_page):
     page = open_page(show(model, images, labels=[2, 3], classes=CLASSES))
     weights = attention_maps(model, normalise(images, MEAN, STD))["mix"].weights[0]  # (heads, N, N)
     assert read(page)["query"] == [6, 10]
-    for selector, row, column in ((".aacn-grid", 0, 19), (".aacn-map", 7, 3), (".aacn-over", 11, 0)):
-        hover(page, selector, row, column, SIZE)
+    for row, column in ((0, 19), (7, 3), (11, 0)):
+        hover(page, ".aacn-over", row, column, SIZE)
         found, query = read(page), row * SIZE[1] + column
         assert (found["query"], found["head"], found["view"]) == ([row, column], "mean", "attention")
         assert_same_weights(found["values"], weights[:, query].mean(0))
@@ -50,7 +50,7 @@ def test_hovering_shows_the_attention_of_the_query_under_the_mouse(open_page):
         drawn = torch.tensor(page.locator(".aacn-map").evaluate(PIXELS)).reshape(-1, 4)
         over = torch.tensor(page.locator(".aacn-over").evaluate(PIXELS)).reshape(-1, 4)
         assert drawn.shape == over.shape == (SIZE[0] * SIZE[1], 4)
-        assert drawn[mean.argmax(), 1] == drawn[:, 1].max()  # viridis: the brighter, the more green
+        assert drawn[mean.argmax(), 1] == drawn[:, 1].max()  # cividis: the brighter, the more green
         assert len(drawn.unique(dim=0)) > 20
         assert (drawn[:, 3] == 255).all()
         assert (over[:, 3] < 255).all()
@@ -70,7 +70,7 @@ def test_the_read_outs(open_page):
     assert found["distance"] == pytest.approx(distance, rel=0.01)
     assert found["entropy"] == pytest.approx(entropy, rel=0.01)
     text = page.locator(".aacn-panel > .aacn-readout").inner_text()
-    assert f"distance {found['distance']:.2f} px" in text
+    assert f"distance {found['distance']:.1f} px" in text
     assert f"entropy {found['entropy']:.2f} bits" in text
     cells = page.locator(".aacn-panel tbody tr td:first-child").all_inner_texts()
     best = [divmod(place, 20) for place in weights.topk(5).indices.tolist()]
@@ -80,6 +80,23 @@ def test_the_read_outs(open_page):
     for text, logits in zip(row[2:], (parts.content, parts.position), strict=True):
         value = logits[0, 1, 45, weights.argmax()].item()
         assert float(text.replace("−", "-")) == pytest.approx(value, abs=0.011)
+
+
+def test_the_map_is_read_without_moving_the_query(open_page):
+    model, images = one_layer(), pictures()
+    page = open_page(show(model, images))
+    page.get_by_label("head of").select_option("head 1")
+    hover(page, ".aacn-over", 2, 5, SIZE)
+    hover(page, ".aacn-map", 7, 3, SIZE)
+    weights = attention_maps(model, normalise(images, MEAN, STD))["mix"].weights[0, 1, 2 * 20 + 5]
+    assert read(page)["query"] == [2, 5]
+    caption = page.locator("figcaption").nth(1)
+    assert caption.inner_text() == f"row 7, column 3: {100 * weights[7 * 20 + 3]:.2f} %"
+    page.mouse.down()
+    page.mouse.up()
+    assert (read(page)["query"], read(page)["pinned"]) == ([2, 5], False)
+    page.mouse.move(2, 2)
+    assert caption.inner_text() == "attention, head 1: point to read a cell"
 
 
 def test_distances_are_in_pixels_of_the_picture(open_page):
@@ -185,24 +202,32 @@ def test_layers_heads_pictures_and_scales(open_page):
     page.get_by_role("button", name="picture 2: fox").click()
     found = read(page)
     assert found["picture"] == 1
+    page.keyboard.press("ArrowUp")  # a click on a button gives the keys back to the picture
+    assert read(page)["query"] == [4, 9]
+    page.keyboard.press("ArrowDown")
     assert_same_weights(found["values"], maps["features.4"].weights[1, 2, 59])
     assert page.locator(".aacn-prediction").inner_text() != before
     share, number = model(normalise(images, MEAN, STD)).softmax(1)[1].max(0)
     verdict = page.locator(".aacn-tables .aacn-readout").inner_text()
-    assert verdict.startswith(f"{CLASSES[number]} with {100 * share:.1f} %")
-    assert ("it is fox" in verdict) == (number != 3)
+    right = "right" if number == 3 else "wrong, it is fox"
+    assert verdict == f"{CLASSES[number]}, {100 * share:.1f} %: {right}"
     large = torch.tensor(page.locator(".aacn-map").evaluate(PIXELS)).reshape(-1, 4)
-    assert large[:, 0].max() == 253  # the brightest of viridis: the large map fills its scale, which stands beside it
+    assert large[:, 0].max() == 254  # the brightest of cividis: the large map fills its scale, which stands beside it
     assert large[:, 3].eq(255).all()
     # Over the picture each place is covered by the root of its share of the largest weight, the largest by 80 %.
     over = torch.tensor(page.locator(".aacn-over").evaluate(PIXELS)).reshape(-1, 4)[:, 3]
     weights = maps["features.4"].weights[1, 2, 59]
     assert (over - 0.8 * 255 * (weights / weights.max()).sqrt()).abs().max() <= 8
-    drawn = page.locator(".aacn-head canvas").nth(1).evaluate(PIXELS)
-    page.get_by_label("each small map on its own scale").check()
-    own = torch.tensor(page.locator(".aacn-head canvas").nth(1).evaluate(PIXELS)).reshape(-1, 4)
-    assert own[:, 0].max() == 253  # the brightest of viridis
-    assert own.flatten().tolist() != drawn
+    every = maps["features.4"].weights[1, :, 59]
+    weakest = every.amax(dim=1).argmin().item()
+    small = page.locator(".aacn-head canvas").nth(1 + weakest)
+    own = torch.tensor(small.evaluate(PIXELS)).reshape(-1, 4)
+    assert own[:, 0].max() == 254
+    page.get_by_label("each small map on its own scale").uncheck()
+    common = torch.tensor(small.evaluate(PIXELS)).reshape(-1, 4)
+    assert common[:, 0].max() < 254  # another head has the largest weight
+    most = page.locator(".aacn-head").nth(1 + weakest).inner_text()
+    assert f"most {100 * every[weakest].max():.2f} %" in most.replace("\n", " ")
     screenshot(page, "layers")
 
 

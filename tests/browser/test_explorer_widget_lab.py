@@ -179,7 +179,7 @@ def test_an_own_picture(lab):
     share, number = seeded_layers()(normalise(image[None], MEAN, STD)).softmax(1)[0].max(0)
     name = ["cat", "dog", "eel", "fox", "gnu", "hen", "ibis"][number]
     verdict = lab.page.locator(".aacn-tables .aacn-readout").first.inner_text()
-    assert verdict == f"{name} with {100 * share:.1f} %"
+    assert verdict == f"{name}, {100 * share:.1f} %"
     assert lab.page.locator(".aacn-explorer img[src=x]").count() == 0
     assert lab.page.evaluate("window.hit") is None
     assert lab.page.locator(".aacn-upload .aacn-note").first.text_content() == ""

@@ -2,8 +2,8 @@
 // Names and labels are data: they reach the page as text (textContent, alt, aria-label), never as markup.
 
 // Anchors of two colour tables that colour-blind readers can tell apart, from dark to bright and around zero.
-const AMOUNTS = anchors(`440154 48186a 472d7b 424086 3b528b 33638d 2c728e 26828e 21918c 1fa088 28ae80 3fbc73 5ec962
-  84d44b addc30 d8e219 fde725`);
+const AMOUNTS = anchors(`00224e 002e6a 1a386f 32436d 434e6c 535a6d 61656f 6f7073 7d7c78 8c8878 9b9476 aba072 bcae6c
+  cdbb63 dec958 f0d846 fee838`);
 const SIGNED = anchors(`053061 175290 2a71b2 3f8ec0 6bacd1 9bc9e0 c2ddec e0ecf3 f7f6f6 fbe5d8 fbccb4 f5aa89 e48066
   d05548 ba2832 930e26 67001f`);
 
@@ -113,7 +113,8 @@ const percent = (share) => `${(100 * share).toFixed(share < 0.0995 ? 2 : 1)} %`;
 const signed = (x) => (x <= -0.005 ? "−" : x >= 0.005 ? "+" : "") + Math.abs(x).toFixed(2);
 
 // A box that tells which cell of an H×W grid is meant: by mouse, finger and keyboard. `on` has size(), query(),
-// choose(row, column), pin(), unpin(). A plain move chooses, a click or tap pins, Escape lets go.
+// choose(row, column), pin(), unpin(). A plain move chooses, a click or tap pins, Escape lets go. With `reads` moves
+// choose whether pinned or not.
 function makeGrid(on, children, properties = {}) {
   const marker = element("div", { className: "aacn-query" });
   const grid = element("div", { className: "aacn-grid", ...properties }, ...children, marker);
@@ -124,7 +125,7 @@ function makeGrid(on, children, properties = {}) {
     return [inside((event.clientY - box.top) / box.height, H), inside((event.clientX - box.left) / box.width, W)];
   };
   grid.addEventListener("pointermove", (event) => {
-    if (!on.pinned() || event.buttons & 1) on.choose(...cellAt(event));
+    if (on.reads || !on.pinned() || event.buttons & 1) on.choose(...cellAt(event));
   });
   let pressed = null; // the pinned query's own cell, when the button went down on it
   const isQuery = (cell) => cell.every((place, axis) => place === on.query()[axis]);

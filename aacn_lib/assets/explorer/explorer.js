@@ -1,6 +1,7 @@
 // The attention explorer. The data: pictureSize [H, W]; pictures [{source, label, name}], name being an own picture's;
-// notes [text]; models [{name, predictions (a picture: [[class, probability], …]), layers [{name, size [H, W], tokens,
-// heads, depth, relH, relW, maps (a picture: {q, k})}]}]. For the query that is pointed at, the page computes, for every head,
+// notes [text]; models [{name, predictions (a picture: [[class, probability], …]), layers [{name, size [H, W],
+// tokens, heads, depth, relH, relW, maps (a picture: {q, k})}]}]. For the query that is pointed at, the page computes,
+// for every head,
 //   content_j = q_i · k_j / √d,   position_j from the tables,   attention = softmax(content + position).
 //
 // For the widget, tests and curious readers, on the element .aacn-explorer:
@@ -18,7 +19,7 @@ const MEAN = -1;
 function buildExplorer(root, data, changed = () => {}) {
   let { pictures, notes } = data;
   let active = 0; // the panel last touched
-  const state = { picture: 0, view: "attention", query: [0.5, 0.5], pinned: false, ownScales: false, opacity: 0.8 };
+  const state = { picture: 0, view: "attention", query: [0.5, 0.5], pinned: false, ownScales: true, opacity: 0.8 };
   const [pictureHeight, pictureWidth] = data.pictureSize;
   const status = element("div", { className: "aacn-hidden", role: "status", "aria-live": "polite" });
   const panels = data.models.map((model, number) => makePanel(model, number));
@@ -37,13 +38,14 @@ function buildExplorer(root, data, changed = () => {}) {
       const title = [`picture ${number + 1}`, picture.label ?? picture.name ?? []].flat().join(": ");
       const button = element("button", { type: "button", title, "aria-label": title, className: "aacn-thumb" },
         element("img", { src: picture.source, alt: "" }));
-      button.onclick = () => choose({ picture: number });
+      button.onclick = (event) => { choose({ picture: number }); backTo(panels[0].grid, event); };
       return button;
     });
+    pictureRow.hidden = pictures.length < 2;
     pictureRow.replaceChildren(...pictureButtons);
     note.textContent = ["Point at the picture to choose the query. A click or tap pins it, a second click there lets " +
-      "it go. Of one head, content and position logits add up to what the softmax turns into attention. Distances " +
-      "(px) are means over attention, in pixels of the picture.", ...notes].join(" ");
+      "it go. Point at the map to read a cell. Of one head, content and position logits add up to what the softmax " +
+      "turns into attention. Distances (px) are means over attention, in pixels of the picture.", ...notes].join(" ");
   }
   function takePictures(others) {
     ({ pictures, notes } = others);
@@ -52,7 +54,8 @@ function buildExplorer(root, data, changed = () => {}) {
   }
   const viewButtons = Object.entries(VIEWS).map(([view, text]) =>
     element("button", { type: "button", onclick: () => choose({ view }) }, text));
-  const ownScales = element("input", { type: "checkbox", onchange: () => choose({ ownScales: ownScales.checked }) });
+  const ownScales = element("input", { type: "checkbox", checked: state.ownScales,
+    onchange: () => choose({ ownScales: ownScales.checked }) });
   const opacity = element("input", { type: "range", min: 0, max: 100, value: 100 * state.opacity,
     oninput: () => choose({ opacity: opacity.value / 100 }) });
 
@@ -91,7 +94,11 @@ function buildExplorer(root, data, changed = () => {}) {
     const over = element("canvas", { className: "aacn-over" });
     const map = element("canvas", { className: "aacn-map" });
     const onPicture = makeGrid(on, [picture, over], { tabIndex: 0, role: "application" });
-    const onMap = makeGrid(on, [map]);
+    // On the map a cell is read, and the query stays where it is.
+    let asked = null;
+    const ask = (row, column) => { asked = [row, column]; showCaption(); };
+    const onMap = makeGrid({ ...on, reads: true, choose: ask, pin: ask, unpin: () => {} }, [map]);
+    onMap.node.addEventListener("pointerleave", () => { asked = null; showCaption(); });
     for (const grid of [onPicture, onMap]) grid.node.style.aspectRatio = `${pictureWidth} / ${pictureHeight}`;
     const scale = makeScale();
     const caption = element("figcaption");
@@ -113,15 +120,16 @@ function buildExplorer(root, data, changed = () => {}) {
         element("label", {}, "layer ", layerSelect), element("label", {}, "head ", headSelect)),
       element("div", { className: "aacn-stages" },
         element("figure", {}, onPicture.node, element("figcaption", {}, "picture: point at a query")),
-        element("figure", {}, onMap.node, caption), scale.node),
-      heads, readout,
+        element("figure", {}, onMap.node, caption), scale.node, heads),
+      readout,
       element("div", { className: "aacn-row aacn-tables" },
-        element("div", {}, element("div", { className: "aacn-title" }, "strongest five positions"),
+        element("div", {}, element("div", { className: "aacn-title" }, "strongest five cells"),
           element("table", {}, element("thead", {}, element("tr", {},
             ...titles.map((title) => element("th", { scope: "col" }, title)))), strongest)),
         element("div", {}, element("div", { className: "aacn-title" }, "prediction"), verdict, prediction)));
 
     function select(name) {
+      asked = null; // the map may have another size
       layer = model.layers.find((candidate) => candidate.name === name) || layer || model.layers[0];
       layerSelect.value = layer.name;
       layer.tables ||= [floatsOf(layer.relH), floatsOf(layer.relW)];
@@ -130,11 +138,12 @@ function buildExplorer(root, data, changed = () => {}) {
       headSelect.replaceChildren(...options.map((value) => element("option", { value }, headName(value))));
       headViews = options.map((value) => {
         const canvas = element("canvas", {});
-        const text = element("span"), name = element("span", {}, headName(value));
+        const text = element("span"), most = element("span"), name = element("span", {}, headName(value));
         const button = element("button", { type: "button", className: "aacn-head",
-          onclick: () => choose({ panel: number, head: value }) }, canvas, name, text);
+          onclick: (event) => { choose({ panel: number, head: value }); backTo(onPicture.node, event); } },
+        canvas, name, text, most);
         canvas.style.aspectRatio = `${pictureWidth} / ${pictureHeight}`;
-        return { value, canvas, text, button };
+        return { value, canvas, text, most, button };
       });
       heads.replaceChildren(...headViews.map(({ button }) => button));
     }
@@ -167,21 +176,20 @@ function buildExplorer(root, data, changed = () => {}) {
       scale.set(ownLimits, colours, write);
       onPicture.mark();
       onMap.mark();
-      const nothing = state.view === "position" && !layer.relH;
-      caption.textContent = nothing
-        ? "this layer has no relative positions" : `${VIEWS[state.view]}, ${headName(head)}`;
-      for (const { value, canvas, text, button } of headViews) {
+      showCaption();
+      for (const { value, canvas, text, most, button } of headViews) {
         const values = all[value + 1];
         paint(canvas, ...layer.size, values, state.ownScales ? limits([values]) : common, colours);
-        text.textContent = `${found.distance[value + 1].toFixed(1)} px`;
+        text.textContent = `${found.distance[value + 1].toFixed(1)} px away`;
+        most.textContent = `most ${write(values.reduce((a, b) => Math.max(a, b), -Infinity))}`;
         button.setAttribute("aria-pressed", value === head);
       }
       headSelect.value = head;
       readout.textContent = summary();
       const rows = strongestOf(found.attention, head, layer.size[1]).map(({ row, column, at }) => {
         const parts = ["content", "position"].map((part) => {
-          const { heads: each, mean } = found[part];
-          return part === "position" && !layer.relH ? "–" : signed((head === MEAN ? mean : each[head])[at]);
+          // A mean of weights is no softmax of mean logits: they would explain nothing.
+          return head === MEAN || (part === "position" && !layer.relH) ? "–" : signed(found[part].heads[head][at]);
         });
         const weights = found.attention;
         const weight = percent((head === MEAN ? weights.mean : weights.heads[head])[at]);
@@ -196,8 +204,8 @@ function buildExplorer(root, data, changed = () => {}) {
       if (predicted === state.picture) return;
       predicted = state.picture;
       const best = predictions[predicted];
-      const right = label === null ? "" : best[0][0] === label ? ", which it is" : `; it is ${label}`;
-      verdict.textContent = `${best[0][0]} with ${percent(best[0][1])}${right}`;
+      const right = label === null ? "" : best[0][0] === label ? ": right" : `: wrong, it is ${label}`;
+      verdict.textContent = `${best[0][0]}, ${percent(best[0][1])}${right}`;
       prediction.replaceChildren(...best.map(([name, share]) => {
         const bar = element("span", { className: "aacn-share" });
         bar.style.width = `${100 * share}%`;
@@ -207,13 +215,23 @@ function buildExplorer(root, data, changed = () => {}) {
       }));
     }
 
+    function showCaption() {
+      const { mean, heads: each } = found[state.view];
+      const write = state.view === "attention" ? percent : signed;
+      const title = state.view === "position" && !layer.relH
+        ? "this layer has no relative positions" : `${VIEWS[state.view]}, ${headName(head)}`;
+      const [row, column] = asked ?? [];
+      const value = asked && (head === MEAN ? mean : each[head])[row * layer.size[1] + column];
+      caption.textContent = asked ? `row ${row}, column ${column}: ${write(value)}` : `${title}: point to read a cell`;
+    }
+
     function summary() {
       const [row, column] = on.query();
       const entropy = found.entropy[head + 1];
       const token = layer.tokens ? `, ${percent(found.tokenShare[head + 1])} of it on the class token` : "";
-      const places = `${(2 ** entropy).toFixed(1)} of ${layer.tokens + layer.size[0] * layer.size[1]} places`;
+      const places = `${(2 ** entropy).toFixed(1)} of ${layer.tokens + layer.size[0] * layer.size[1]} cells`;
       return `Query row ${row}, column ${column}${state.pinned ? " (pinned)" : ""}, ${headName(head)}: mean ` +
-        `attention distance ${found.distance[head + 1].toFixed(2)} px, entropy ${entropy.toFixed(2)} bits ` +
+        `attention distance ${found.distance[head + 1].toFixed(1)} px, entropy ${entropy.toFixed(2)} bits ` +
         `(as if ${places} were looked at evenly)${token}.`;
     }
 
@@ -240,7 +258,7 @@ function buildExplorer(root, data, changed = () => {}) {
 
     select(model.layers[0].name);
     return {
-      node, draw, point, summary, read,
+      node, draw, point, summary, read, grid: onPicture.node,
       place: () => ({ layer: layer.name, head: head === MEAN ? "mean" : head }),
       query: on.query,
       take(others) {
@@ -260,7 +278,7 @@ function buildExplorer(root, data, changed = () => {}) {
     pictureRow,
     element("div", { className: "aacn-row" },
       element("div", { className: "aacn-views", role: "group", "aria-label": "what is shown" }, ...viewButtons),
-      element("label", {}, "map over picture ", opacity),
+      element("label", {}, "strength of the map on the picture ", opacity),
       element("label", {}, ownScales, " each small map on its own scale")),
     element("div", { className: "aacn-panels" }, ...panels.map((panel) => panel.node)),
     note, status));
@@ -277,6 +295,11 @@ function buildExplorer(root, data, changed = () => {}) {
       return { picture, view, row, column, ...panels[active].place(), pinned, panel: active };
     },
   };
+}
+
+// After a click on a button, not after a key on it, the arrow keys are the picture's again.
+function backTo(grid, event) {
+  if (event.detail > 0) grid.focus({ preventScroll: true });
 }
 
 const headName = (head) => (head === MEAN ? "mean" : `head ${head}`);

@@ -46,9 +46,14 @@ function buildFields(root, data) {
   }
 
   function choose(wanted, say = true) {
+    const before = layer().size;
     Object.assign(state, wanted);
-    const [rows, columns] = layer().size; // another layer may have a smaller map
-    [state.row, state.column] = [Math.min(state.row, rows - 1), Math.min(state.column, columns - 1)];
+    if (wanted.layer !== undefined && wanted.row === undefined) {
+      // The same place of the picture, on a map of another size.
+      const after = layer().size;
+      [state.row, state.column] = [state.row, state.column].map((place, axis) =>
+        Math.floor(((place + 0.5) * after[axis]) / before[axis]));
+    }
     draw();
     if (say) status.textContent = readout.textContent;
   }
@@ -92,14 +97,16 @@ function buildFields(root, data) {
 
   picture.addEventListener("load", draw);
   root.append(element("div", { className: "aacn-body" },
-    element("div", { className: "aacn-row", role: "group", "aria-label": "pictures" }, ...buttons),
+    element("div", { className: "aacn-row", role: "group", "aria-label": "pictures", hidden: buttons.length < 2 },
+      ...buttons),
     element("div", { className: "aacn-row" }, element("label", {}, "map ", layerSelect)),
     element("div", { className: "aacn-stages" },
       element("figure", {}, grid.node, element("figcaption", {}, "picture: point at an output")),
       element("figure", {}, seen, caption)),
     readout,
     element("p", { className: "aacn-note" }, ["Point at the picture. The orange frame is one output of the map, the " +
-      "blue one its receptive field. A click or tap pins it, a second click there lets it go."].join(" ")),
+      "blue one its receptive field; what is striped is padding. A click or tap pins it, a second click there lets " +
+      "it go."].join(" ")),
     status));
   choose({}, false);
   return { choose, read: () => ({ ...state, query: [state.row, state.column], size: layer().size, ...drawn }) };

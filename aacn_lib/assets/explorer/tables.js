@@ -1,5 +1,5 @@
 // The position explorer. The data: name, size [H, W], heads, depth, relH, relW, q (heads × HW × depth), ownQueries,
-// notes. The logit of a query at (iy, ix) for a key at (jy, jx) is
+// picture (an address, or null), notes. The logit of a query at (iy, ix) for a key at (jy, jx) is
 //   (q · relH[jy - iy + H - 1] + q · relW[jx - ix + W - 1]) / √d.
 //
 // For the widget, tests and curious readers, on the element .aacn-explorer:
@@ -34,6 +34,10 @@ function buildTables(root, data, changed = () => {}) {
   const grid = makeGrid(on, [map], { tabIndex: 0, role: "application",
     "aria-label": "Map of the layer. Arrow keys move the query, Enter pins it, Escape lets it go." });
   grid.node.style.aspectRatio = `${W} / ${H}`;
+  // The picture that the layer saw, where it is known: the query can be chosen on it too.
+  const onPicture = data.picture && makeGrid(on, [element("img",
+    { className: "aacn-picture", src: data.picture, alt: "the picture", draggable: false })]);
+  if (onPicture) onPicture.node.style.aspectRatio = `${W} / ${H}`;
   const scale = makeScale();
   const readout = element("p", { className: "aacn-readout" });
   const status = element("div", { className: "aacn-hidden", role: "status", "aria-live": "polite" });
@@ -64,7 +68,7 @@ function buildTables(root, data, changed = () => {}) {
         const first = size - 1 - at;
         frame.style.left = `${(100 * first) / rows}%`;
         frame.style.width = `${(100 * size) / rows}%`;
-        text.textContent = `In use from here: rows ${first} to ${first + size - 1} of the table, ` +
+        text.textContent = `In use from here: rows ${first} to ${first + size - 1} of the table (drawn as columns), ` +
           `distances ${signedWhole(-at)} to ${signedWhole(size - 1 - at)}.`;
         return [first, first + size - 1];
       },
@@ -92,6 +96,7 @@ function buildTables(root, data, changed = () => {}) {
     paint(map, H, W, values, limits, SIGNED);
     scale.set(limits, SIGNED, signed);
     grid.mark();
+    if (onPicture) onPicture.mark();
     const rowsInUse = {
       relH: axes.relH.draw(answers.relH, limits, state.row),
       relW: axes.relW.draw(answers.relW, limits, state.column),
@@ -99,9 +104,11 @@ function buildTables(root, data, changed = () => {}) {
     headSelect.value = state.head;
     mean.checked = state.mean;
     const best = values.reduce((found, value, j) => (value > values[found] ? j : found), 0);
-    const [down, right] = [Math.floor(best / W) - state.row, (best % W) - state.column].map(signedWhole);
+    const [down, right] = [Math.floor(best / W) - state.row, (best % W) - state.column];
     readout.textContent = `Query row ${state.row}, column ${state.column}${state.pinned ? " (pinned)" : ""}, head ` +
-      `${state.head}: the largest position logit, ${signed(values[best])}, is ${down} rows and ${right} columns away.`;
+      `${state.head}: the largest position logit, ${signed(values[best])}, is ` +
+      `${direction(down, "rows down", "rows up")} and ` +
+      `${direction(right, "columns right", "columns left")} of here.`;
     drawn = { values: Array.from(values), rowsInUse,
       answers: { relH: Array.from(answers.relH), relW: Array.from(answers.relW) } };
     changed();
@@ -116,12 +123,14 @@ function buildTables(root, data, changed = () => {}) {
     element("div", { className: "aacn-panels" },
       element("section", { className: "aacn-panel", "aria-label": "map" },
         element("div", { className: "aacn-stages" },
-          element("figure", {}, grid.node, element("figcaption", {}, "position logits: drag the query")),
+          ...(onPicture ? [element("figure", {}, onPicture.node, element("figcaption", {}, "the picture"))] : []),
+          element("figure", {}, grid.node, element("figcaption", {}, "position logits: point at a query, or drag it")),
           scale.node)),
       element("section", { className: "aacn-panel", "aria-label": "tables" }, axes.relH.node, axes.relW.node)),
     readout,
-    element("p", { className: "aacn-note" }, ["The upper part of each strip is the table, one column of numbers a " +
-      "distance; the bar below is the query's product with each column, divided by √d. The frame marks the rows of " +
+    element("p", { className: "aacn-note" }, ["The upper part of each strip is the table on its side, one column of " +
+      "numbers a distance, red above zero and blue below; the bar under it is the query's product with each column, " +
+      "divided by √d. The frame marks the rows of " +
       "the table that keys inside the map use, seen from this query.", ...data.notes].join(" ")),
     status));
   choose({}, false);
@@ -132,4 +141,5 @@ function buildTables(root, data, changed = () => {}) {
   };
 }
 
+const direction = (steps, there, back) => `${Math.abs(steps)} ${steps < 0 ? back : there}`;
 const signedWhole = (x) => (x < 0 ? `−${-x}` : x > 0 ? `+${x}` : "0");
