@@ -314,7 +314,5 @@ def test_the_picture_of_the_tables_is_checked():
     image = torch.randint(0, 256, (3, 10, 10), dtype=torch.uint8)
     assert explore_tables(layer, image=image).data["picture"].startswith("data:image/png;base64,")
     assert explore_tables(layer).data["picture"] is None
-    with pytest.raises(
-        ValueError, match=r"image: expected uint8 \(C, H, W\), C 1 or 3, got 'torch.float32 \(3,"
-    ):
+    with pytest.raises(ValueError, match=r"image: expected uint8 \(C, H, W\), C 1 or 3, got 'torch.float32 \(3,"):
         explore_tables(layer, image=image / 255)

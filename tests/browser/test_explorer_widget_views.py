@@ -182,6 +182,27 @@ def test_own_pictures_come_and_go(open_widget):
     assert saved(page) == []
 
 
+@pytest.mark.parametrize("first", ["selection", "_own", "_panels"])
+def test_a_picture_and_its_selection_in_one_message(open_widget, first):
+    """The front end sets all that a message brings, then tells of each in any order."""
+    images = pictures(2)
+    explorer = show(one_layer(), images[:1])
+    page = open_widget(explorer, views=2)
+    put = """([own, first]) => {
+        const { state, heard } = model;
+        Object.assign(state, { _own: own, selection: { ...state.selection, picture: 1 }, _panels: [...state._panels] });
+        const names = new Set([first, "selection", "_own", "_panels"]);
+        for (const name of names) for (const f of heard.get(`change:${name}`)) f();
+    }"""
+    page.evaluate(put, [[explorer.networks.one_more(explorer.data, images[1], None, "a")], first])
+    assert page.evaluate("[...document.querySelectorAll('.aacn-explorer')].map(n => n.explorer.read().picture)") == [
+        1,
+        1,
+    ]
+    assert page.locator(".aacn-thumb").count() == 4
+    assert saved(page) == []
+
+
 def test_dropped_files(open_widget):
     page = open_widget(show(one_layer(), pictures(1)))
     drop = """names => {

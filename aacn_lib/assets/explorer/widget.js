@@ -106,7 +106,10 @@ function render({ model, el }) {
   let explorer = null;
   quietly(() => { explorer = BUILD[model.get("_kind")](root, data(), () => quiet || tell.call()); });
 
+  // One message may bring a picture and the selection of it, in either order: the picture is taken first.
+  let own = model.get("_own");
   function follow() {
+    if (model.get("_own") !== own) return takeOwn();
     if (quiet) return;
     const selection = model.get("selection");
     const wanted = explorer.panels ? model.get("_panels").map((panel, number) => ({ panel: number, ...panel })) : [];
@@ -118,6 +121,8 @@ function render({ model, el }) {
     quietly(() => changes.forEach((change) => explorer.choose(change)));
   }
   function takeOwn() {
+    if (model.get("_own") === own) return;
+    own = model.get("_own");
     tell.stop();
     explorer.takePictures(data());
     quietly(() => explorer.choose(model.get("selection")));
