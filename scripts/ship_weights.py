@@ -14,7 +14,7 @@ from pathlib import Path
 from aacn_lib.count import count_parameters
 from aacn_lib.pretrained import FOLDER, list_pretrained, load_pretrained
 from aacn_lib.records import FOLDER as RECORDS
-from aacn_lib.records import read_record
+from aacn_lib.records import list_records, read_record
 from aacn_lib.trained import FILE
 from aacn_lib.whole_file import whole_file
 
@@ -102,7 +102,7 @@ Recipe `{name}`, seed {seed}: {training["epochs"]} epochs of {seconds:.0f} s on 
 ## Results
 
 Test accuracy {test["accuracy"]:.2%} on {test["count"]:,} pictures (95 % interval {low:.2%} to {high:.2%}), validation
-accuracy {last:.2%}. The test pictures were looked at once, at the end of the run.
+accuracy {last:.2%}. The test pictures were looked at once, at the end of the run.{_control(name, seed)}
 
 ## Pictures and licence
 
@@ -112,6 +112,17 @@ Weights: MIT, as the library. Pictures: {pictures}
 
 {limits} Its attention maps show where values are fetched from, not why an answer was given (lesson 11).
 """
+
+
+def _control(name: str, seed: int) -> str:
+    """What the same training gave without attention, where there is such a run."""
+    control = name.removeprefix("aa_")
+    if f"{control}/seed{seed}" not in list_records() or control == name:
+        return ""
+    test = read_record(control, seed)["test"]
+    low, high = test["interval_95"]
+    return f"""
+The same network without attention, trained alike (`{control}`): {test["accuracy"]:.2%} ({low:.2%} to {high:.2%})."""
 
 
 def _options(options: dict) -> str:
