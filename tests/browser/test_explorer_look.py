@@ -47,6 +47,14 @@ def test_a_narrow_window_needs_no_sideways_scrolling_and_takes_a_finger(open_pag
     screenshot(page, f"narrow_{carrier}")
 
 
+@pytest.mark.parametrize(("width", "beside"), [(1200, True), (800, False)])
+def test_the_heads_stand_beside_the_map_where_there_is_room(open_page, width, beside):
+    page = open_page(show(one_layer(), pictures()), width=width)
+    picture, heads = (page.locator(name).first.bounding_box() for name in (".aacn-grid", ".aacn-heads"))
+    assert picture["width"] > 250
+    assert (heads["y"] < picture["y"] + picture["height"]) == beside
+
+
 @pytest.mark.parametrize(
     ("system", "attribute", "dark"),
     [
