@@ -3,8 +3,9 @@
 import argparse
 from pathlib import Path
 
-from aacn_lib.cli_predict import must_match
-from aacn_lib.data import load_dataset
+import torch
+
+from aacn_lib.cli_predict import load_for, must_match
 from aacn_lib.explorer import explore
 from aacn_lib.loose_pictures import read_pictures
 from aacn_lib.pretrained import load_network
@@ -48,10 +49,11 @@ def write_page(options: argparse.Namespace) -> None:
         for number, name in enumerate(names[:count], start=1):
             print(f"picture {number}: {name}")
     else:
-        data = load_dataset(options.data)
+        data = load_for(options.data, first)
         must_match(first, data)
-        part = data.validation
-        images, labels = part.images[:count], part.labels[:count]
+        labels = data.validation.labels[:count]
+        # Read, not cut: a streamed data set has no pictures in memory.
+        images = next(iter(data.validation.read([torch.arange(len(labels))], seed=None, workers=0)))
     # Networks are told apart by what the user called them.
     titles = [Path(name).as_posix() for name in options.networks]
     if len(set(titles)) < len(titles):

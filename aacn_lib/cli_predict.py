@@ -47,12 +47,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     judge.set_defaults(run=evaluate_run)
 
     predict = commands.add_parser("predict", help="write what trained networks say of pictures to a CSV file")
-    predict.add_argument(
-        "networks",
-        metavar="RUN",
-        nargs="+",
-        help=NETWORK,
-    )
+    predict.add_argument("networks", metavar="RUN", nargs="+", help=NETWORK)
     predict.add_argument(
         "--method",
         choices=("single", "tta", "class-specialised", "adaptive", "ensemble"),
@@ -219,6 +214,11 @@ def _own_data(network: Trained) -> Dataset:
     return data
 
 
+def load_for(name: str, network: Trained) -> Dataset:
+    """The data set `name`; a folder's pictures are brought to the network's size."""
+    return load_dataset(name, image_size=network.image_size if name.startswith("folder:") else None)
+
+
 def must_match(network: Trained, data: Dataset) -> None:
     """Raise a `ValueError` unless the network was trained for this data set's classes and shape of pictures."""
     name = network.recipe["name"]
@@ -245,8 +245,7 @@ def _trained_with_flips(training: dict) -> bool:
 
 
 def _test_pictures(name: str, network: Trained) -> Pictures:
-    folder = name.startswith("folder:")
-    data = load_dataset(name, image_size=network.image_size if folder else None)
+    data = load_for(name, network)
     _must_fit(network, data)
     return Pictures([f"test {number}" for number in range(len(data.test.labels))], _chunks(data.test))
 

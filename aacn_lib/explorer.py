@@ -28,7 +28,15 @@ from aacn_lib.explorer_data import (
     quantised,
     reduce_to,
 )
-from aacn_lib.explorer_networks import Networks, class_name, finite, named_networks, rounding_notes, shape_of
+from aacn_lib.explorer_networks import (
+    Networks,
+    class_name,
+    expect_pictures,
+    finite,
+    named_networks,
+    rounding_notes,
+    shape_of,
+)
 from aacn_lib.features import LogitParts, evaluation_mode
 from aacn_lib.layers import AAConv2d
 from aacn_lib.whole_file import whole_file
@@ -171,11 +179,7 @@ def explore(
             are not finite, and a limit that nothing fits.
     """
     named = named_networks(models)
-    expect(
-        isinstance(images, Tensor) and images.ndim == 4 and images.dtype == torch.uint8 and images.shape[1] in (1, 3)
-        and images.numel() > 0,
-        "explore", "images", "uint8 (N, C, H, W), N at least 1, C 1 or 3", shape_of(images),
-    )  # fmt: skip
+    expect_pictures("explore", images)
     labels = None if labels is None else [int(label) for label in labels]
     expect(labels is None or len(labels) == len(images), "explore", "labels", f"{len(images)} numbers", labels)
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from aacn_lib.expect import expect, is_count
 from aacn_lib.explorer import Explorer
 from aacn_lib.explorer_data import png_address
+from aacn_lib.explorer_networks import expect_pictures
 
 
 def explore_receptive_field(
@@ -24,11 +24,8 @@ def explore_receptive_field(
     Raises:
         ValueError: for other pictures, labels that are not N, and layers that do not fit on the picture.
     """
-    good = isinstance(images, Tensor) and images.ndim == 4 and images.dtype == torch.uint8
-    good = good and images.shape[1] in (1, 3) and images.numel() > 0
-    given = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
     owner = "explore_receptive_field"
-    expect(good, owner, "images", "uint8 (N, C, H, W), N at least 1, C 1 or 3", given)
+    expect_pictures(owner, images)
     fits = labels is None or len(labels) == len(images)
     expect(fits, owner, "labels", f"{len(images)} names", labels)
     expect(len(layers) > 0, owner, "layers", "at least one", list(layers))

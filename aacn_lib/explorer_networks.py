@@ -90,6 +90,13 @@ class Networks:
         }
 
 
+def expect_pictures(owner: str, images: object) -> None:
+    """Raise a `ValueError` unless `images` are what an explorer shows."""
+    good = isinstance(images, Tensor) and images.ndim == 4 and images.dtype == torch.uint8
+    good = good and images.shape[1] in (1, 3) and images.numel() > 0
+    expect(good, owner, "images", "uint8 (N, C, H, W), N at least 1, C 1 or 3", shape_of(images))
+
+
 def rounding_notes(parts: LogitParts, shown: dict) -> list[str]:
     """A sentence where 16 bits are too few for what is shown of a layer."""
     error = largest_error(parts, shown)

@@ -78,9 +78,9 @@ def _fitting(model: str, num_classes: int, in_channels: int, weights: str | bool
         right = f"in_channels={trained.in_channels} for {weights}"
         expect(trained.in_channels == in_channels, "create_model", "in_channels", right, in_channels)
         return trained
-    ship = [load_pretrained(name, "cpu") for name in list_pretrained()]
-    ship = [trained for trained in ship if trained.recipe["model"] == model]
-    models = sorted({load_pretrained(name, "cpu").recipe["model"] for name in list_pretrained()})
+    every = [load_pretrained(name, "cpu") for name in list_pretrained()]
+    models = sorted({trained.recipe["model"] for trained in every})
+    ship = [trained for trained in every if trained.recipe["model"] == model]
     expect(bool(ship), "create_model", "pretrained", f"one of the networks whose weights ship, {models}", model)
     found = [trained for trained in ship if trained.in_channels == in_channels]
     channels = sorted({trained.in_channels for trained in ship})

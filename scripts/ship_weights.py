@@ -7,7 +7,6 @@ all cards again.
 
 import hashlib
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -50,10 +49,10 @@ def ship(run: Path) -> str:
         raise ValueError(
             f"{run}: expected data out of {list(DATA)}, got {record['recipe']['data']}: describe it in DATA"
         )
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    (RECORDS / name).mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(run / "record.json", RECORDS / name / f"seed{seed}.json")
-    shutil.copyfile(run / FILE, FOLDER / f"{name}.safetensors")
+    copies = {run / "record.json": RECORDS / name / f"seed{seed}.json", run / FILE: FOLDER / f"{name}.safetensors"}
+    for source, target in copies.items():
+        with whole_file(target) as file:
+            file.write(source.read_bytes())
     return name
 
 

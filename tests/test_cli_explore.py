@@ -1,11 +1,15 @@
 """`aacn explore`: a page from trained networks and pictures, or one clear line."""
 
+import base64
+import io
 import json
 import re
+from functools import partial
 
 import pytest
 from PIL import Image
 
+from aacn_lib import cli_predict
 from aacn_lib.cli import main
 from aacn_lib.data import load_dataset
 from aacn_lib.pretrained import load_pretrained
@@ -46,6 +50,29 @@ def test_own_pictures_and_two_networks(tmp_path, capsys):
     first, second = data["models"]
     assert second["name"] == run.as_posix()
     assert first["predictions"] == second["predictions"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_folder_of_pictures_of_any_size(tmp_path, monkeypatch, stream):
+    """Pictures of 30×40 pixels, in memory or streamed, as the network's 20×20."""
+    network = load_pretrained(NAME, "cpu")
+    save_trained(tmp_path / "run", network.model, network.info | {"classes": ["a", "b", "c", "d"]})
+    for part in ("train", "validation"):
+        for number, label in enumerate("abcd"):
+            folder = tmp_path / "pictures" / part / label
+            folder.mkdir(parents=True)
+            for copy in range(2):
+                Image.new("L", (40, 30), 60 * number).save(folder / f"{copy}.png")
+    out = tmp_path / "page.html"
+    monkeypatch.setattr(cli_predict, "load_dataset", partial(load_dataset, stream=stream))
+    name = f"folder:{tmp_path / 'pictures'}"
+    assert main(["explore", str(tmp_path / "run"), "--data", name, "--count", "3", "--out", str(out), *CPU]) == 0
+    pictures = data_of(out)["pictures"]
+    assert len(pictures) == 3
+    for picture in pictures:  # of the label's brightness
+        shown = Image.open(io.BytesIO(base64.b64decode(picture["source"].partition(",")[2])))
+        assert shown.size == (20, 20)
+        assert shown.getpixel((10, 10)) == 60 * "abcd".index(picture["label"])
 
 
 @pytest.mark.parametrize(

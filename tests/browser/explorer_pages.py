@@ -5,6 +5,7 @@ import shutil
 import statistics
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
@@ -13,6 +14,10 @@ from aacn_lib.explorer_data import LARGEST_ERROR
 from aacn_lib.layers import AAConv2d
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+NEEDS_CHROMIUM = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found (chromium, chromium-browser, google-chrome)"),
+]
 MEAN, STD = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.3, 0.25])
 CLASSES = ["cat", "dog", "eel", "fox", "gnu", "hen", "ibis"]
 SIZE = (12, 20)

@@ -2,14 +2,11 @@
 
 import pytest
 import torch
-from explorer_pages import CHROMIUM, hover, read, screenshot
+from explorer_pages import NEEDS_CHROMIUM, hover, read, screenshot
 
 from aacn_lib import explore_receptive_field
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found (chromium, chromium-browser, google-chrome)"),
-]
+pytestmark = NEEDS_CHROMIUM
 SEEN = "canvas => Array.from(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data)"
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 from explorer_pages import (
-    CHROMIUM,
     HOVER_SECONDS,
+    NEEDS_CHROMIUM,
     SIZE,
     hover,
     one_layer,
@@ -23,10 +23,7 @@ from aacn_lib.relative import relative_logits
 
 EVIL = """"><img src=x onerror='window.hit=1'></script><script>window.hit=2</script>"""
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found (chromium, chromium-browser, google-chrome)"),
-]
+pytestmark = NEEDS_CHROMIUM
 
 
 @pytest.mark.parametrize("carrier", ["attention", "tables"])

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from explorer_pages import (
-    CHROMIUM,
     CLASSES,
     MEAN,
+    NEEDS_CHROMIUM,
     SIZE,
     STD,
     assert_same_weights,
@@ -27,10 +27,7 @@ from aacn_lib.layers import AAConv2d
 # The colours that a canvas holds, row after row.
 PIXELS = """canvas => Array.from(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data)"""
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found (chromium, chromium-browser, google-chrome)"),
-]
+pytestmark = NEEDS_CHROMIUM
 
 
 def test_hovering_shows_the_attention_of_the_query_under_the_mouse(open_page):

@@ -7,13 +7,10 @@ import shutil
 import nbformat
 import pytest
 import torch
-from explorer_pages import CHROMIUM, one_layer, pictures, read, screenshot, show
+from explorer_pages import NEEDS_CHROMIUM, one_layer, pictures, read, screenshot, show
 from test_lab import LESSON, browser_page, executed_lesson, lab_server
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found (chromium, chromium-browser, google-chrome)"),
-]
+pytestmark = NEEDS_CHROMIUM
 CELL = """import torch
 from aacn_lib import create_model, explore
 torch.manual_seed(0)

@@ -10,9 +10,9 @@ import nbformat
 import pytest
 import torch
 from explorer_pages import (
-    CHROMIUM,
     HOVER_SECONDS,
     MEAN,
+    NEEDS_CHROMIUM,
     SIZE,
     STD,
     assert_same_weights,
@@ -39,11 +39,7 @@ told = []
 widget.observe(lambda change: told.append(change["new"]), "selection")
 widget"""
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found (chromium, chromium-browser, google-chrome)"),
-    pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed"),
-]
+pytestmark = [*NEEDS_CHROMIUM, pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")]
 
 
 class Lab:

@@ -2,9 +2,9 @@
 
 import pytest
 from explorer_pages import (
-    CHROMIUM,
     HOVER_SECONDS,
     MEAN,
+    NEEDS_CHROMIUM,
     SIZE,
     STD,
     assert_same_weights,
@@ -46,10 +46,7 @@ START = """async ([script, style, state, views]) => {
     for (let i = 0; i < views; i++) window.ends.push(window.show());
 }"""
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found (chromium, chromium-browser, google-chrome)"),
-]
+pytestmark = NEEDS_CHROMIUM
 
 
 @pytest.fixture

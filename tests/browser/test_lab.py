@@ -17,12 +17,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from explorer_pages import CHROMIUM, NEEDS_CHROMIUM
 
 ROOT = Path(__file__).resolve().parents[2]
 LESSON = "00_start_here.ipynb"
 TOKEN = "course"
 SERVER_SECONDS, CELLS_SECONDS = 60, 300
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 QUIET = ["disable-gpu", "disable-background-networking", "disable-quic", "no-first-run", "disable-component-update"]
 CHROMIUM_OPTIONS = [f"--{option}" for option in ("no-sandbox", *QUIET, "disable-sync")]
 ALL_DONE = """() => {
@@ -31,11 +31,7 @@ ALL_DONE = """() => {
     return status.includes('idle') && !prompts.some(text => text.includes('*'));
 }"""
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found (chromium, chromium-browser, google-chrome)"),
-    pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed"),
-]
+pytestmark = [*NEEDS_CHROMIUM, pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")]
 
 
 def lab_command() -> list[str]:

@@ -2,12 +2,9 @@
 
 import pytest
 from built_site import EXTRA_LESSON
-from explorer_pages import CHROMIUM, hover, read, screenshot
+from explorer_pages import NEEDS_CHROMIUM, hover, read, screenshot
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found (chromium, chromium-browser, google-chrome)"),
-]
+pytestmark = NEEDS_CHROMIUM
 PAPER = "getComputedStyle(document.querySelector('.aacn-explorer')).backgroundColor"
 GROUND = "getComputedStyle(document.body).backgroundColor"
 
