@@ -5,22 +5,25 @@ Importing this package pulls in torch and nothing heavier.
 
 __version__ = "0.1.0"
 
-from aacn_lib.attention import attention, attention_weights
 from aacn_lib.augment import Augmentation, random_crop, random_flip
-from aacn_lib.count import count_flops, count_parameters
 from aacn_lib.data import Dataset, Split, load_dataset, normalise
-from aacn_lib.evaluate import evaluate
+from aacn_lib.evaluation import evaluate
 from aacn_lib.exercises import check
-from aacn_lib.explorer import explore, explore_tables
-from aacn_lib.explorer_fields import explore_receptive_field
-from aacn_lib.features import attention_layers, attention_maps, feature_maps, logit_parts
-from aacn_lib.layers import AAConv2d
-from aacn_lib.models import create_model, list_models
-from aacn_lib.pretrained import list_pretrained, load_pretrained
-from aacn_lib.relative import relative_index, relative_logits
-from aacn_lib.sequence import AAConv1d
-from aacn_lib.train import History, fit
-from aacn_lib.training import Training
+from aacn_lib.explorer import explore, explore_receptive_field, explore_tables
+from aacn_lib.layers import AAConv1d, AAConv2d
+from aacn_lib.models import (
+    attention_layers,
+    attention_maps,
+    count_flops,
+    count_parameters,
+    create_model,
+    feature_maps,
+    list_models,
+    logit_parts,
+)
+from aacn_lib.ops import attention, attention_weights, relative_index, relative_logits
+from aacn_lib.training import History, Training, fit
+from aacn_lib.weights import list_pretrained, load_pretrained
 
 __all__ = [
     "AAConv1d",

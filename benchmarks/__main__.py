@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from aacn_lib.records import code_version, write_record
+from aacn_lib.training import code_version, write_record
 from benchmarks import report
 from benchmarks.cases import ALLOCATORS, DTYPES
 from benchmarks.child import ROOT, ask

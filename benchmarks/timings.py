@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.benchmark import Measurement, Timer
 
 from aacn_lib import create_model, list_models
-from aacn_lib.records import machine
+from aacn_lib.training import machine
 from benchmarks.cases import PLANS, VARIANTS, Case, Network
 from benchmarks.child import answer, tell
 from benchmarks.steps import inference_step, mixed_precision, training_step

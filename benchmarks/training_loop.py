@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 
 import aacn_lib as aacn
-from aacn_lib.optimisers import make_optimiser
-from aacn_lib.splits import Split
+from aacn_lib.data import Split
+from aacn_lib.training import make_optimiser
 
 PICTURES = 1024
 

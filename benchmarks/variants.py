@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aacn_lib import AAConv2d
-from aacn_lib.attention import IMPLEMENTATIONS, choose_implementation
-from aacn_lib.fused import why_unavailable
 from aacn_lib.layers import merge_heads
+from aacn_lib.ops import IMPLEMENTATIONS, choose_implementation, why_unavailable
 from benchmarks.cases import Case
 from benchmarks.public_layer import PublicAAConv2d
 from benchmarks.steps import inputs, mixed_precision

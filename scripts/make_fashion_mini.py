@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from aacn_lib.fashion_mini import CARD, FOLDER, TILE, to_mosaic
-from aacn_lib.splits import part_digest
+from aacn_lib.data.fashion_mini import CARD, FOLDER, TILE, to_mosaic
+from aacn_lib.data.splits import part_digest
 from aacn_lib.whole_file import whole_file
 
 SALT = b"fashion-mini"  # the seed of the draw

@@ -10,7 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-from aacn_lib.records import list_records, read_record
+from aacn_lib.training import list_records, read_record
 from aacn_lib.whole_file import whole_file
 
 ROOT = Path(__file__).resolve().parents[1]

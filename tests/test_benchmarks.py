@@ -13,8 +13,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from aacn_lib.attention import attention
 from aacn_lib.layers import AAConv2d, merge_heads, split_heads
+from aacn_lib.ops import attention
 from benchmarks import __main__ as command
 from benchmarks import memory, report, timings, variants
 from benchmarks.cases import EVERY_STAGE, LAYER, MARKS, PLANS, VARIANTS, Case

@@ -41,8 +41,8 @@ def test_the_layer_example_runs():
 
 
 def test_every_command_of_the_terminal_section_exists():
-    from aacn_lib.cli import main
-    from aacn_lib.recipe import list_recipes
+    from aacn_lib.cli.main import main
+    from aacn_lib.training import list_recipes
 
     for command in re.findall(r"^aacn (\w+)", README, re.MULTILINE):
         with pytest.raises(SystemExit) as stop:

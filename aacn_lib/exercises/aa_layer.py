@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from aacn_lib.exercises.compare import difference
 from aacn_lib.exercises.grading import NotAttempted, Wrong, call, primes
 from aacn_lib.layers import AAConv2d, merge_heads, split_heads
-from aacn_lib.relative import relative_logits
+from aacn_lib.ops import relative_logits
 
 _PARTS = ("conv", "qkv", "output", "rel_h", "rel_w")
 

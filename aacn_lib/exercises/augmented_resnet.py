@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from aacn_lib.exercises.compare import difference
 from aacn_lib.exercises.grading import Wrong, call
 from aacn_lib.layers import AAConv2d
-from aacn_lib.models.resnet import ResNet
+from aacn_lib.models import ResNet
 
 _PLACES = {18: "conv1", 50: "conv2"}  # depth -> the 3×3 convolution of a block that carries the stride
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from aacn_lib.exercises.compare import difference
 from aacn_lib.exercises.grading import NotAttempted, Wrong, has_blank, primes
-from aacn_lib.models.vit import EncoderLayer
+from aacn_lib.models import EncoderLayer
 
 _PARTS = ("norm1", "norm2", "qkv", "output", "mlp")
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aacn_lib.compass import receptive_field
+from aacn_lib.data import receptive_field
 from aacn_lib.exercises.grading import function_exercise, primes
 
 # --- 01.conv_parameters ---

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aacn_lib.exercises.grading import REGISTRY, NotAttempted, Wrong, call, free_exercise, function_exercise, primes
-from aacn_lib.relative import axis_logits, relative_index, relative_logits_definition
+from aacn_lib.ops import axis_logits, relative_index, relative_logits_definition
 
 # --- 04.relative_index
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from aacn_lib.exercises.compare import difference
 from aacn_lib.exercises.grading import Wrong, call, primes
-from aacn_lib.relative import relative_index
+from aacn_lib.ops import relative_index
 
 Parts = dict[str, Tensor]
 

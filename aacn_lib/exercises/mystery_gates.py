@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from aacn_lib.channel_attention import CBAM, GatherExcite, SpatialAttention, SqueezeExcite
+from aacn_lib.layers import CBAM, GatherExcite, SpatialAttention, SqueezeExcite
 
 CHANNELS = 4
 KINDS = {"a": "ge", "b": "mixing", "c": "spatial", "d": "se", "e": "cbam"}

@@ -6,9 +6,9 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from aacn_lib.attention import attention
 from aacn_lib.exercises.attention_by_hand import attend, merge_by_reshape, merge_heads
 from aacn_lib.exercises.grading import Wrong, call
+from aacn_lib.ops import attention
 
 
 class _Layer(nn.Module):

@@ -2,8 +2,7 @@
 
 from torch import Tensor, nn
 
-from aacn_lib.channel_attention import GATES, make_gate
-from aacn_lib.layers import AAConv2d
+from aacn_lib.layers import GATES, AAConv2d, make_gate
 
 # What may stand where a convolution stands. "content" is attention that compares contents only: it cannot tell where
 # it looks. "relative" adds the learned distances. "se", "ge" and "cbam" are a convolution whose output passes a gate.

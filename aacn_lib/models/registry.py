@@ -6,8 +6,8 @@ from functools import partial
 
 from torch import nn
 
-from aacn_lib.channel_attention import GATES
 from aacn_lib.expect import expect_count, is_count
+from aacn_lib.layers import GATES
 from aacn_lib.models.cbam_resnet import CBAMResNet
 from aacn_lib.models.cnn import PooledCNN, ThreeLayerCNN
 from aacn_lib.models.resnet import DEPTHS, ResNet
@@ -88,7 +88,7 @@ def create_model(
             hint = f", did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"create_model: {name} has no option {key!r}{hint}; it has {sorted(known)}")
     if pretrained:
-        from aacn_lib.pretrained import pretrained_model  # it builds its networks by this function
+        from aacn_lib.weights.pretrained import pretrained_model  # it builds its networks by this function
 
         return pretrained_model(name, num_classes, in_channels, pretrained, overrides)
     return _MODELS[name](in_channels, num_classes, size, **overrides)

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import nn
 
-from aacn_lib.channel_attention import GATES, make_gate
-from aacn_lib.layers import AAConv2d
+from aacn_lib.layers import GATES, AAConv2d, make_gate
 
 ATTENTIONS = ("none", *GATES, "aa")
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aacn_lib.expect import expect, expect_count
-from aacn_lib.stochastic_depth import StochasticDepth
+from aacn_lib.layers import StochasticDepth
 
 POOLS = ("token", "mean")
 

@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 
 from aacn_lib.expect import expect_count
+from aacn_lib.layers import StochasticDepth
 from aacn_lib.models.residual import conv3x3, draw_convolutions, gate, halved, make_stages, plan_attention
-from aacn_lib.stochastic_depth import StochasticDepth
 
 
 class WideBlock(nn.Module):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from aacn_lib import create_model, explore
-from aacn_lib.explorer_data import LARGEST_ERROR
+from aacn_lib.explorer.data import LARGEST_ERROR
 from aacn_lib.layers import AAConv2d
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

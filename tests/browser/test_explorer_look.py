@@ -19,7 +19,7 @@ from explorer_pages import (
 
 from aacn_lib import create_model, explore_tables
 from aacn_lib.layers import AAConv2d
-from aacn_lib.relative import relative_logits
+from aacn_lib.ops import relative_logits
 
 EVIL = """"><img src=x onerror='window.hit=1'></script><script>window.hit=2</script>"""
 

@@ -21,8 +21,8 @@ from explorer_pages import (
 from torch import nn
 
 from aacn_lib import attention_maps, create_model, normalise
-from aacn_lib.features import logit_parts
 from aacn_lib.layers import AAConv2d
+from aacn_lib.models import logit_parts
 
 # The colours that a canvas holds, row after row.
 PIXELS = """canvas => Array.from(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data)"""

@@ -26,7 +26,7 @@ from PIL import Image
 from test_lab import LESSON, browser_page, executed_lesson, lab_server, screenshot
 
 from aacn_lib import attention_maps, normalise
-from aacn_lib.own_picture import picture_from_bytes
+from aacn_lib.explorer.own_picture import picture_from_bytes
 
 TESTS = Path(__file__).resolve().parents[1]
 EVIL = "<img src=x onerror='window.hit=1'>.png"

@@ -20,7 +20,7 @@ from explorer_pages import (
 )
 
 from aacn_lib import attention_maps, create_model, explore_tables, normalise
-from aacn_lib.explorer_networks import Networks
+from aacn_lib.explorer.networks import Networks
 from aacn_lib.layers import AAConv2d
 
 # What anywidget hands to a view. `saved` holds what would go to Python.

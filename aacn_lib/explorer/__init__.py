@@ -1,0 +1,11 @@
+"""Interactive pages that show where a network looks."""
+
+from aacn_lib.explorer.explore import Explorer, explore, explore_tables
+from aacn_lib.explorer.fields import explore_receptive_field
+
+__all__ = [
+    "Explorer",
+    "explore",
+    "explore_receptive_field",
+    "explore_tables",
+]
