@@ -1,16 +1,12 @@
 """Sphinx's settings. scripts/make_site.py fills the source folder and starts it: `make site`."""
 
-import tomllib
-from pathlib import Path
-
 from docutils import nodes
 from latex2mathml.converter import convert
 
-ROOT = Path(__file__).resolve().parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+import aacn_lib
 
 project = "Attention inside CNNs"
-version = release = PROJECT["version"]
+version = release = aacn_lib.__version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.githubpages", "sphinx.ext.napoleon"]
 exclude_patterns = ["README.md"]  # parts of it stand in other pages
 

@@ -1,5 +1,6 @@
 """What holds for the project as a whole: dependencies from one place, a light import, commands that exist."""
 
+import ast
 import os
 import re
 import shutil
@@ -62,14 +63,34 @@ def test_no_package_host_is_named():
     assert "channels" not in ENVIRONMENT
 
 
-def test_the_version_is_one():
-    assert aacn_lib.__version__ == PROJECT["version"]
+def test_the_version_stands_in_one_place():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert PROJECT["dynamic"] == ["version"]
+    assert settings["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "aacn_lib.__version__"}
+    assert re.fullmatch(r"\d+\.\d+\.\d+", aacn_lib.__version__)
+    assert "\nversion:" not in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\n## {aacn_lib.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
-def test_importing_the_library_imports_nothing_heavy():
-    program = f"import sys, aacn_lib; print([name for name in {HEAVY} if name in sys.modules])"
+def modules_after(program: str) -> list[str]:
+    """Which heavy modules a fresh process has after a program."""
+    watched = ["torch", *HEAVY]
+    program = f"import sys; {program}; print(*[name for name in {watched} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert (result.returncode, result.stdout.strip()) == (0, "[]"), result.stderr
+    assert result.returncode == 0, result.stderr
+    return result.stdout.split()
+
+
+def test_importing_the_library_loads_torch_when_it_is_used_and_nothing_heavier():
+    assert modules_after("import aacn_lib") == []
+    assert modules_after("import aacn_lib; [getattr(aacn_lib, name) for name in aacn_lib.__all__]") == ["torch"]
+
+
+def test_the_stub_names_what_is_there():
+    """An editor and the library read the same list of names."""
+    stub = ast.parse((ROOT / "aacn_lib" / "__init__.pyi").read_text(encoding="utf-8"))
+    (listed,) = (ast.literal_eval(node.value) for node in stub.body if isinstance(node, ast.Assign))
+    assert listed == sorted(listed) == sorted(aacn_lib.__all__)
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,10 @@ from aacn_lib.data.compass import (
     place_marks,
     receptive_field,
 )
+from aacn_lib.data.dataset import Dataset, Part, Split
 from aacn_lib.data.image_folder import fitted_pixels
 from aacn_lib.data.load import list_datasets, load_dataset, normalise
 from aacn_lib.data.loose_pictures import read_pictures, with_channels
-from aacn_lib.data.splits import Dataset, Split
 from aacn_lib.data.streaming import StreamedSplit
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "RECEPTIVE_FIELD",
     "Dataset",
     "DatasetUnavailable",
+    "Part",
     "Split",
     "StreamedSplit",
     "compass",

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from aacn_lib.data.splits import Split
+from aacn_lib.data.dataset import Split
 
 DIRECTIONS = ("right", "left", "down", "up")
 

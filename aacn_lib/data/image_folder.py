@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from aacn_lib.data.splits import Split, canonical, hold_out
+from aacn_lib.data.dataset import Split
+from aacn_lib.data.splits import canonical, hold_out
 
 PARTS = ("train", "validation", "test")
 PART_FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from aacn_lib.data.cache import CACHED, DatasetUnavailable, data_dir, load_cached
 from aacn_lib.data.compass import DIRECTIONS, compass
+from aacn_lib.data.dataset import Dataset, Split
 from aacn_lib.data.fashion_mini import read_fashion_mini
 from aacn_lib.data.image_folder import check_size, read_image_folder
-from aacn_lib.data.splits import Dataset, Split, canonical, hold_out, pixel_statistics
+from aacn_lib.data.splits import canonical, hold_out, pixel_statistics
 from aacn_lib.data.streaming import StreamedSplit, is_large, load_streamed
 
 __all__ = [

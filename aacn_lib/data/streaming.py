@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from aacn_lib.data.dataset import Dataset, Split
 from aacn_lib.data.image_folder import Listing, check_size, is_grey, list_image_folder, open_image, plain_image
-from aacn_lib.data.splits import Dataset, Split, count_levels, hold_out, statistics_of_counts
+from aacn_lib.data.splits import count_levels, hold_out, statistics_of_counts
 
 MAX_IMAGES_IN_MEMORY = 20_000
 MAX_BYTES_IN_MEMORY = 2_000_000_000

@@ -1,6 +1,7 @@
 """How good a network is: measures with intervals, paired comparisons, ways to predict."""
 
 from aacn_lib.evaluation.accuracy import Evaluation, evaluate
+from aacn_lib.evaluation.intervals import wilson_interval
 from aacn_lib.evaluation.metrics import BINS, Measures, check_predictions, measure, predict_probabilities, reliability
 from aacn_lib.evaluation.paired import Agreement, compare, difference_interval, mcnemar, paired_seeds, student_quantile
 from aacn_lib.evaluation.predict import (
@@ -43,5 +44,6 @@ __all__ = [
     "reliability",
     "student_quantile",
     "tta",
+    "wilson_interval",
     "write_probabilities",
 ]

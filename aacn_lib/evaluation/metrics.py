@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from aacn_lib.data import normalise
-from aacn_lib.training.records import wilson_interval
+from aacn_lib.evaluation.intervals import wilson_interval
 
 BINS = 15  # of equal width, as in Guo et al. 2017
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from aacn_lib.training.records import wilson_interval
+from aacn_lib.evaluation.intervals import wilson_interval
 
 
 class Agreement(NamedTuple):

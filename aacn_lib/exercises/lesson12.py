@@ -6,11 +6,10 @@ import math
 import torch
 from torch import Tensor
 
-from aacn_lib.evaluation import mcnemar
+from aacn_lib.evaluation import mcnemar, wilson_interval
 from aacn_lib.exercises.cheapest_threshold import THRESHOLD_MISTAKES, draw_validation, fit_threshold
 from aacn_lib.exercises.five_reports import check_reports
 from aacn_lib.exercises.grading import REGISTRY, Wrong, free_exercise, function_exercise, primes
-from aacn_lib.training.records import wilson_interval
 
 Z = 1.959964
 

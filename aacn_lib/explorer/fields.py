@@ -6,8 +6,8 @@ from torch import Tensor
 
 from aacn_lib.expect import expect, is_count
 from aacn_lib.explorer.data import png_address
-from aacn_lib.explorer.explore import Explorer
 from aacn_lib.explorer.networks import expect_pictures
+from aacn_lib.explorer.page import Explorer
 
 
 def explore_receptive_field(

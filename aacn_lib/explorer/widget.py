@@ -13,7 +13,6 @@ import traitlets
 from torch import Tensor
 
 from aacn_lib.expect import expect
-from aacn_lib.explorer.explore import Explorer
 from aacn_lib.explorer.networks import shape_of
 from aacn_lib.explorer.own_picture import MOST_BYTES, picture_from_bytes, short_name
 from aacn_lib.explorer.selection import (
@@ -77,7 +76,7 @@ class ExplorerWidget(anywidget.AnyWidget):
     _panels = traitlets.List().tag(sync=True)  # {layer, head} of each network
     _upload = traitlets.Dict().tag(sync=True)  # what files the page may send; empty for none
 
-    def __init__(self, explorer: Explorer):
+    def __init__(self, explorer):  # an Explorer: its file makes this class, so it is not imported here
         self._explorer = explorer
         attention = explorer.networks is not None
         selection = first_selection(explorer.data) if attention else first_tables_selection(explorer.data)

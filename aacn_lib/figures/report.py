@@ -12,9 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from aacn_lib.evaluation import BINS, Measures, check_predictions, reliability
+from aacn_lib.evaluation import BINS, Measures, check_predictions, reliability, wilson_interval
 from aacn_lib.figures.figures import AMOUNTS, LINE_COLOURS, _draw_picture, _drawable
-from aacn_lib.training.records import wilson_interval
 from aacn_lib.whole_file import whole_file
 
 BLUE, ORANGE = LINE_COLOURS[:2]

@@ -1,7 +1,8 @@
 """Layers: attention-augmented convolutions, channel and spatial gates, stochastic depth."""
 
 from aacn_lib.layers.aa_conv1d import AAConv1d
-from aacn_lib.layers.aa_conv2d import AAConv2d, merge_heads, split_heads
+from aacn_lib.layers.aa_conv2d import AAConv2d
+from aacn_lib.layers.augmented import merge_heads, split_heads
 from aacn_lib.layers.channel_attention import (
     CBAM,
     GATES,

@@ -1,14 +1,13 @@
 """The attention-augmented convolution for sequences: sound, text, sensor readings."""
 
-import torch
 from torch import Tensor, nn
 
-from aacn_lib.expect import expect, expect_count, is_count
-from aacn_lib.layers.aa_conv2d import depth_of, merge_heads, split_heads
-from aacn_lib.ops import IMPLEMENTATIONS, attention, attention_weights, resize_table
+from aacn_lib.expect import expect, is_count
+from aacn_lib.layers.augmented import AugmentedConv, merge_heads, split_heads
+from aacn_lib.ops import attention, attention_weights, resize_table
 
 
-class AAConv1d(nn.Module):
+class AAConv1d(AugmentedConv):
     """`AAConv2d` on a map of one row: (B, in_channels, L) → (B, out_channels, ⌈L/stride⌉).
 
     A drop-in for `nn.Conv1d` with "same" padding; the first `out_channels - depth_v` output channels come from a
@@ -31,6 +30,8 @@ class AAConv1d(nn.Module):
         rel: trained table (2L - 1, d_kh), shared by the heads; None unless `relative`.
     """
 
+    Conv = nn.Conv1d
+
     def __init__(
         self,
         in_channels: int,
@@ -49,55 +50,39 @@ class AAConv1d(nn.Module):
         min_depth_k_per_head: int = 20,
         implementation: str = "auto",
     ):
-        super().__init__()
         owner = type(self).__name__
-        counts = {"in_channels": in_channels, "out_channels": out_channels, "num_heads": num_heads, "stride": stride}
-        for name, value in counts.items():
-            expect_count(owner, name, value)
-        expect(is_count(kernel_size) and kernel_size % 2 == 1, owner, "kernel_size", "an odd number", kernel_size)
-        known = ["auto", *IMPLEMENTATIONS]
-        expect(implementation in known, owner, "implementation", f"one of {known}", implementation)
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            depth_k=depth_k,
+            depth_v=depth_v,
+            key_ratio=key_ratio,
+            value_ratio=value_ratio,
+            num_heads=num_heads,
+            stride=stride,
+            bias=bias,
+            min_depth_k_per_head=min_depth_k_per_head,
+            implementation=implementation,
+        )
         if relative or feature_size is not None:
             wanted = "the length of the output, at least 1" + (", when relative=True" if relative else "")
             expect(is_count(feature_size), owner, "feature_size", wanted, feature_size)
-        self.in_channels, self.out_channels = in_channels, out_channels
-        self.kernel_size, self.stride, self.num_heads = kernel_size, stride, num_heads
-        self.feature_size, self.implementation = feature_size, implementation
-        self.depth_k = depth_of(owner, "k", "key", depth_k, key_ratio, out_channels, num_heads, min_depth_k_per_head)
-        self.depth_v = depth_of(owner, "v", "value", depth_v, value_ratio, out_channels, num_heads, 1)
-        expect(self.depth_v <= out_channels, owner, "depth_v", f"at most out_channels = {out_channels}", self.depth_v)
-
-        conv_channels = out_channels - self.depth_v
-        self.conv = (
-            nn.Conv1d(in_channels, conv_channels, kernel_size, stride, padding=kernel_size // 2, bias=bias)
-            if conv_channels
-            else None
-        )
-        self.qkv = nn.Conv1d(in_channels, 2 * self.depth_k + self.depth_v, 1, bias=bias)
-        self.output = nn.Conv1d(self.depth_v, self.depth_v, 1, bias=bias)
-        rows = (2 * feature_size - 1, self.depth_k // num_heads) if relative else None
-        self.register_parameter("rel", nn.Parameter(torch.empty(rows)) if relative else None)
+        self.feature_size = feature_size
+        self._add_table("rel", feature_size if relative else None)
         self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw all weights anew: convolutions as `nn.Conv1d` does, the table from N(0, 1/d_kh)."""
-        for module in (self.conv, self.qkv, self.output):
-            if module is not None:
-                module.reset_parameters()
-        if self.rel is not None:
-            nn.init.normal_(self.rel, std=self.rel.shape[1] ** -0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, L) → (B, out_channels, ⌈L/stride⌉), convolution channels first."""
-        self._check_input(x)
+        self._check_input(x, ("L",))
         q, k, v = self.qkv_heads(x)
         heads = attention(q, k, v, None, self.table(q.shape[3]), implementation=self.implementation)
         attended = self.output(merge_heads(heads).squeeze(2))
-        return attended if self.conv is None else torch.cat([self.conv(x), attended], dim=1)
+        return self._join(x, attended)
 
     def attention_weights(self, x: Tensor) -> Tensor:
         """How each output place attends to each other, for `x` (B, in_channels, L): (B, heads, L', L')."""
-        self._check_input(x)
+        self._check_input(x, ("L",))
         q, k, _ = self.qkv_heads(x)
         return attention_weights(q, k, None, self.table(q.shape[3]))
 
@@ -112,12 +97,4 @@ class AAConv1d(nn.Module):
         return None if self.rel is None else resize_table(self.rel, L)
 
     def extra_repr(self) -> str:
-        return (
-            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, depth_k={self.depth_k}, "
-            f"depth_v={self.depth_v}, num_heads={self.num_heads}, stride={self.stride}, "
-            f"feature_size={self.feature_size}, relative={self.rel is not None}"
-        )
-
-    def _check_input(self, x: Tensor) -> None:
-        if x.ndim != 3 or x.shape[1] != self.in_channels:
-            raise ValueError(f"expected input of shape (B, {self.in_channels}, L), got {tuple(x.shape)}")
+        return f"{super().extra_repr()}, feature_size={self.feature_size}, relative={self.rel is not None}"

@@ -1,17 +1,18 @@
-"""Layers: the attention-augmented convolution."""
+"""The attention-augmented convolution for pictures."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aacn_lib.expect import expect, expect_count, is_count
-from aacn_lib.ops import IMPLEMENTATIONS, attention, attention_weights, resize_table, sine_encoding, with_coordinates
+from aacn_lib.layers.augmented import AugmentedConv, merge_heads, split_heads
+from aacn_lib.ops import attention, attention_weights, resize_table, sine_encoding, with_coordinates
 
 # How attention may learn where a pixel stands.
 POSITION_ENCODINGS = ("relative", "none", "sine", "coordconv")
 
 
-class AAConv2d(nn.Module):
+class AAConv2d(AugmentedConv):
     """A convolution some of whose output channels are self-attention over the whole map.
 
     A drop-in for `nn.Conv2d` with "same" padding: (B, in_channels, H, W) → (B, out_channels, ⌈H/stride⌉, ⌈W/stride⌉).
@@ -62,6 +63,8 @@ class AAConv2d(nn.Module):
             encoding is "relative".
     """
 
+    Conv = nn.Conv2d
+
     def __init__(
         self,
         in_channels: int,
@@ -82,63 +85,38 @@ class AAConv2d(nn.Module):
         attention_pool: int = 1,
         implementation: str = "auto",
     ):
-        super().__init__()
         owner = type(self).__name__
-        counts = {"in_channels": in_channels, "out_channels": out_channels, "num_heads": num_heads}
-        for name, value in (counts | {"stride": stride, "attention_pool": attention_pool}).items():
-            expect_count(owner, name, value)
-        expect(is_count(kernel_size) and kernel_size % 2 == 1, owner, "kernel_size", "an odd number", kernel_size)
-        expect(
-            implementation in ("auto", *IMPLEMENTATIONS),
-            owner,
-            "implementation",
-            f"one of {['auto', *IMPLEMENTATIONS]}",
-            implementation,
+        expect_count(owner, "attention_pool", attention_pool)
+        encoding = _position_encoding(owner, relative, position_encoding)
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            depth_k=depth_k,
+            depth_v=depth_v,
+            key_ratio=key_ratio,
+            value_ratio=value_ratio,
+            num_heads=num_heads,
+            stride=stride,
+            bias=bias,
+            min_depth_k_per_head=min_depth_k_per_head,
+            implementation=implementation,
+            position_channels=2 if encoding == "coordconv" else 0,
         )
-        self.in_channels, self.out_channels = in_channels, out_channels
-        self.kernel_size, self.stride, self.num_heads = kernel_size, stride, num_heads
-        self.attention_pool, self.implementation = attention_pool, implementation
-        self.position_encoding = _position_encoding(owner, relative, position_encoding)
-        self.depth_k = depth_of(owner, "k", "key", depth_k, key_ratio, out_channels, num_heads, min_depth_k_per_head)
-        self.depth_v = depth_of(owner, "v", "value", depth_v, value_ratio, out_channels, num_heads, 1)
-        expect(self.depth_v <= out_channels, owner, "depth_v", f"at most out_channels = {out_channels}", self.depth_v)
-
-        conv_channels = out_channels - self.depth_v
-        self.conv = (
-            nn.Conv2d(in_channels, conv_channels, kernel_size, stride, padding=kernel_size // 2, bias=bias)
-            if conv_channels
-            else None
-        )
-        extra = 2 if self.position_encoding == "coordconv" else 0
-        self.qkv = nn.Conv2d(in_channels + extra, 2 * self.depth_k + self.depth_v, 1, bias=bias)
-        self.output = nn.Conv2d(self.depth_v, self.depth_v, 1, bias=bias)
-
+        self.position_encoding, self.attention_pool = encoding, attention_pool
         self.feature_size = _pair(owner, feature_size) if feature_size is not None else None
-        if self.position_encoding == "relative":
-            expect(
-                feature_size is not None, owner, "feature_size", "the (H, W) of the output map when relative=True", None
-            )
-            H, W = (_ceil_div(side, attention_pool) for side in self.feature_size)
-            depth = self.depth_k // num_heads
-            self.rel_h = nn.Parameter(torch.empty(2 * H - 1, depth))
-            self.rel_w = nn.Parameter(torch.empty(2 * W - 1, depth))
-        else:
-            self.register_parameter("rel_h", None)
-            self.register_parameter("rel_w", None)
+        size = None, None
+        if encoding == "relative":
+            expected = "the (H, W) of the output map when relative=True"
+            expect(feature_size is not None, owner, "feature_size", expected, None)
+            size = tuple(_ceil_div(side, attention_pool) for side in self.feature_size)
+        self._add_table("rel_h", size[0])
+        self._add_table("rel_w", size[1])
         self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw all weights anew: convolutions as `nn.Conv2d` does, tables from N(0, 1/d_kh)."""
-        for module in (self.conv, self.qkv, self.output):
-            if module is not None:
-                module.reset_parameters()
-        for table in (self.rel_h, self.rel_w):
-            if table is not None:
-                nn.init.normal_(table, std=table.shape[1] ** -0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) → (B, out_channels, ⌈H/stride⌉, ⌈W/stride⌉), convolution channels first."""
-        self._check_input(x)
+        self._check_input(x, ("H", "W"))
         q, k, v = self.qkv_heads(x)
         rel_h, rel_w = self.tables(q.shape[2], q.shape[3])
         heads = attention(q, k, v, rel_h, rel_w, implementation=self.implementation)
@@ -146,14 +124,14 @@ class AAConv2d(nn.Module):
         if self.attention_pool > 1:
             size = [_ceil_div(side, self.stride) for side in x.shape[2:]]
             attended = F.interpolate(attended, size=size, mode="bilinear", align_corners=False)
-        return attended if self.conv is None else torch.cat([self.conv(x), attended], dim=1)
+        return self._join(x, attended)
 
     def attention_weights(self, x: Tensor) -> Tensor:
         """How each pixel attends to each other, for `x` (B, in_channels, H, W): (B, heads, H'W', H'W').
 
         H'×W' is the map that attention runs on: the output map, or what `attention_pool` makes of it.
         """
-        self._check_input(x)
+        self._check_input(x, ("H", "W"))
         q, k, _ = self.qkv_heads(x)
         return attention_weights(q, k, *self.tables(q.shape[2], q.shape[3]))
 
@@ -186,55 +164,8 @@ class AAConv2d(nn.Module):
         )
         pool = "" if self.attention_pool == 1 else f", attention_pool={self.attention_pool}"
         return (
-            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, depth_k={self.depth_k}, "
-            f"depth_v={self.depth_v}, num_heads={self.num_heads}, stride={self.stride}, "
-            f"feature_size={self.feature_size}, relative={self.rel_h is not None}{other}{pool}"
+            f"{super().extra_repr()}, feature_size={self.feature_size}, relative={self.rel_h is not None}{other}{pool}"
         )
-
-    def _check_input(self, x: Tensor) -> None:
-        if x.ndim != 4 or x.shape[1] != self.in_channels:
-            raise ValueError(f"expected input of shape (B, {self.in_channels}, H, W), got {tuple(x.shape)}")
-
-
-def split_heads(x: Tensor, num_heads: int) -> Tensor:
-    """(B, heads · d, H, W) → (B, heads, H, W, d): channel h · d + i is component i of head h."""
-    return x.unflatten(1, (num_heads, -1)).permute(0, 1, 3, 4, 2)
-
-
-def merge_heads(x: Tensor) -> Tensor:
-    """(B, heads, H, W, d) → (B, heads · d, H, W), the inverse of `split_heads`.
-
-    The transpose matters: a bare reshape has the right shape too, and mixes pixels with channels.
-    """
-    return x.permute(0, 1, 4, 2, 3).flatten(1, 2)
-
-
-def depth_of(
-    owner: str, symbol: str, word: str, depth: int | None, ratio: float | None, channels: int, heads: int, floor: int
-) -> int:
-    """Channels of all heads together, from a depth or a ratio: exactly one of the two must be given."""
-    if (depth is None) == (ratio is None):
-        raise ValueError(
-            f"expected exactly one of depth_{symbol} and {word}_ratio, got depth_{symbol}={depth}, {word}_ratio={ratio}"
-        )
-    if ratio is not None:
-        expect(
-            isinstance(ratio, int | float) and 0 < ratio <= 1,
-            owner,
-            f"{word}_ratio",
-            f"a share of out_channels above 0 and at most 1 (a number of channels goes in depth_{symbol})",
-            ratio,
-        )
-        expect_count(owner, "min_depth_k_per_head", floor)
-        return heads * max(floor, round(ratio * channels / heads))
-    expect(
-        is_count(depth) and depth % heads == 0,
-        owner,
-        f"depth_{symbol}",
-        f"a multiple of num_heads = {heads}, above 0",
-        depth,
-    )
-    return depth
 
 
 def _position_encoding(owner: str, relative: bool | None, encoding: str | None) -> str:

@@ -12,7 +12,7 @@ from aacn_lib.models.features import (
     feature_maps,
     logit_parts,
 )
-from aacn_lib.models.registry import create_model, list_models
+from aacn_lib.models.registry import build_network, expect_network, list_models
 from aacn_lib.models.resnet import BasicBlock, Bottleneck, ResNet
 from aacn_lib.models.vit import EncoderLayer, SelfAttention, VisionTransformer
 from aacn_lib.models.wide_resnet import WideBlock, WideResNet
@@ -34,10 +34,11 @@ __all__ = [
     "WideResNet",
     "attention_layers",
     "attention_maps",
+    "build_network",
     "count_flops",
     "count_parameters",
-    "create_model",
     "evaluation_mode",
+    "expect_network",
     "feature_maps",
     "list_models",
     "logit_parts",

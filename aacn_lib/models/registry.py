@@ -2,6 +2,7 @@
 
 import difflib
 import fnmatch
+import inspect
 from functools import partial
 
 from torch import nn
@@ -10,6 +11,7 @@ from aacn_lib.expect import expect_count, is_count
 from aacn_lib.layers import GATES
 from aacn_lib.models.cbam_resnet import CBAMResNet
 from aacn_lib.models.cnn import PooledCNN, ThreeLayerCNN
+from aacn_lib.models.residual import plan_attention
 from aacn_lib.models.resnet import DEPTHS, ResNet
 from aacn_lib.models.vit import VisionTransformer
 from aacn_lib.models.wide_resnet import WideResNet
@@ -47,30 +49,25 @@ def list_models(pattern: str = "*") -> list[str]:
     return sorted(fnmatch.filter(_MODELS, pattern))
 
 
-def create_model(
-    name: str,
-    num_classes: int,
-    image_size: int | tuple[int, int],
-    in_channels: int = 3,
-    pretrained: bool | str = False,
-    **overrides,
+def build_network(
+    name: str, num_classes: int, image_size: int | tuple[int, int], in_channels: int = 3, **overrides
 ) -> nn.Module:
-    """Build a network by name, with fresh weights drawn from torch's global generator, or with trained ones.
-
-    Args:
-        name: one of `list_models()`.
-        num_classes: number of outputs, at least 1.
-        image_size: an int or (H, W): the pictures' size in pixels, which sets the size of the relative tables.
-        in_channels: channels of the pictures.
-        pretrained: True, or one of `list_pretrained()` where several fit: weights that come with the library. They
-            bring the options they were trained with. For another number of classes the last layer is fresh. Relative
-            tables keep the size they were trained at and are stretched to the map at hand, so `image_size` changes
-            nothing.
-        **overrides: keyword arguments of the network's class.
+    """A network by name with fresh weights, drawn from torch's global generator; see `aacn_lib.create_model`.
 
     Raises:
-        ValueError: for an unknown name (the nearest ones are named), an override the network does not know, trained
-            weights that do not ship, and overrides or channels that they were not trained with.
+        ValueError: as `expect_network` does, and for options that cannot be built.
+    """
+    size = expect_network(name, num_classes, image_size, in_channels, overrides)
+    return _MODELS[name](in_channels, num_classes, size, **overrides)
+
+
+def expect_network(
+    name: str, num_classes: int, image_size: int | tuple[int, int], in_channels: int, overrides: dict[str, object]
+) -> tuple[int, int]:
+    """(H, W) of the pictures, if a network can be asked for like this.
+
+    Raises:
+        ValueError: for an unknown name, number, size or option; the nearest right names are given.
     """
     if name not in _MODELS:
         near = difflib.get_close_matches(name, _MODELS, n=3)
@@ -81,14 +78,18 @@ def create_model(
     size = tuple(image_size) if isinstance(image_size, tuple | list) else (image_size, image_size)
     if len(size) != 2 or not all(is_count(side) for side in size):
         raise ValueError(f"create_model: image_size: expected an int or (H, W), at least 1 each, got {image_size!r}")
-    known = _MODELS[name].func.__init__.__kwdefaults__
+    known = _options(_MODELS[name].func)
     for key in overrides:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f", did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"create_model: {name} has no option {key!r}{hint}; it has {sorted(known)}")
-    if pretrained:
-        from aacn_lib.weights.pretrained import pretrained_model  # it builds its networks by this function
+            raise ValueError(f"create_model: {name} has no option {key!r}{hint}; it has {known}")
+    return size
 
-        return pretrained_model(name, num_classes, in_channels, pretrained, overrides)
-    return _MODELS[name](in_channels, num_classes, size, **overrides)
+
+def _options(network: type[nn.Module]) -> list[str]:
+    """Names of the options of a network's class; residual ones hand those of attention on to `plan_attention`."""
+    signature = inspect.signature(network)
+    takes_more = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    functions = [network.__init__, *([plan_attention] if takes_more else [])]
+    return sorted(name for function in functions for name in function.__kwdefaults__)

@@ -36,34 +36,50 @@ def gate(channels: int, attention: str = "none", options: dict | None = None) ->
 def plan_attention(
     attention: str,
     feature_sizes: Sequence[tuple[int, int]],
-    *,
-    stages: Iterable[int] | None,
     augmented_stages: Iterable[int],
     ratios: tuple[float, float],
+    *,
     gate_options: dict | None = None,
+    attention_stages: Iterable[int] | None = None,
+    key_ratio: float | None = None,
+    value_ratio: float | None = None,
+    num_heads: int | None = None,
+    min_depth_k_per_head: int | None = None,
     attention_pool: int | Sequence[int] | None = None,
-    **augmentation,
+    position_encoding: str | None = None,
+    implementation: str | None = None,
 ) -> list[tuple[str, dict]]:
     """Which attention the blocks of each stage get: (attention, its options), one pair a stage.
+
+    The keyword arguments are options of every residual network.
 
     Args:
         attention: one of `ATTENTIONS`.
         feature_sizes: (H, W) of each stage's output map.
-        stages: numbers, from 1, of the stages that get attention; None for all of them, with "aa" `augmented_stages`.
-        augmented_stages: where "aa" goes unless `stages` says otherwise.
-        ratios: (κ, υ) of "aa" unless `augmentation` says otherwise.
-        gate_options: options of "se", "ge" and "cbam".
-        attention_pool: of "aa": one number for all stages, or one for each of `stages`.
-        **augmentation: options of "aa", see `AAConv2d`; None stands for its default.
+        augmented_stages: where "aa" goes unless `attention_stages` says otherwise.
+        ratios: (κ, υ) of "aa" unless `key_ratio` and `value_ratio` say otherwise.
+        gate_options: a dictionary of options for the gate of "se", "ge" or "cbam", see `channel_attention`.
+        attention_stages: numbers, from 1, of the stages with attention; by default all, with "aa" `augmented_stages`.
+        key_ratio, value_ratio: κ and υ of "aa".
+        num_heads, min_depth_k_per_head, position_encoding, implementation: of "aa", see `AAConv2d`.
+        attention_pool: of "aa", see `AAConv2d`: one number, or one for each of `attention_stages`.
 
     Raises:
         ValueError: for an unknown attention or stage, and for options that the attention chosen has no use for.
     """
     if attention not in ATTENTIONS:
         raise ValueError(f"attention: expected one of {list(ATTENTIONS)}, got {attention!r}")
+    augmentation = {
+        "key_ratio": key_ratio,
+        "value_ratio": value_ratio,
+        "num_heads": num_heads,
+        "min_depth_k_per_head": min_depth_k_per_head,
+        "position_encoding": position_encoding,
+        "implementation": implementation,
+    }
     augmentation = {name: value for name, value in augmentation.items() if value is not None}
     useless = {
-        "attention_stages": stages if attention == "none" else None,
+        "attention_stages": attention_stages if attention == "none" else None,
         "gate_options": gate_options if attention not in GATES else None,
         **({} if attention == "aa" else augmentation | {"attention_pool": attention_pool}),
     }
@@ -72,9 +88,9 @@ def plan_attention(
             raise ValueError(f"{name}: of no use with attention {attention!r}, got {value!r}")
 
     count = len(feature_sizes)
-    if stages is None:
-        stages = augmented_stages if attention == "aa" else range(1, count + 1)
-    chosen = _stage_numbers(stages, count)
+    if attention_stages is None:
+        attention_stages = augmented_stages if attention == "aa" else range(1, count + 1)
+    chosen = _stage_numbers(attention_stages, count)
     pools = _pools(attention_pool, chosen)
     plan = []
     for stage, size in enumerate(feature_sizes, start=1):

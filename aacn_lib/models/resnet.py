@@ -129,11 +129,8 @@ class ResNet(nn.Module):
         zero_init_last: start each block as the identity, see `BasicBlock`.
         stochastic_depth: share of the pictures that skip the last block in training; it grows linearly from the first
             block on (Huang et al. 2016).
-        gate_options: a dictionary of options for the gate of "se", "ge" or "cbam", see `channel_attention`.
-        attention_stages: numbers (1 to 4) of the stages with attention; by default (2, 3, 4) for "aa", else all.
-        key_ratio, value_ratio: κ and υ of "aa".
-        num_heads, min_depth_k_per_head, position_encoding, implementation: of "aa", see `AAConv2d`.
-        attention_pool: of "aa", see `AAConv2d`: one number, or one for each of `attention_stages`.
+        **attention_options: where attention goes and what it is like: the keyword arguments of
+            `models.residual.plan_attention`. With "aa" the stages are (2, 3, 4) by default.
 
     Raises:
         ValueError: for values that are unknown, that cannot be built, or that have no use with the attention chosen.
@@ -151,15 +148,7 @@ class ResNet(nn.Module):
         stem: str = "auto",
         zero_init_last: bool = False,
         stochastic_depth: float = 0.0,
-        gate_options: dict | None = None,
-        attention_stages: tuple[int, ...] | None = None,
-        key_ratio: float | None = None,
-        value_ratio: float | None = None,
-        num_heads: int | None = None,
-        min_depth_k_per_head: int | None = None,
-        attention_pool: int | tuple[int, ...] | None = None,
-        position_encoding: str | None = None,
-        implementation: str | None = None,
+        **attention_options,
     ):
         super().__init__()
         if depth not in DEPTHS:
@@ -177,17 +166,9 @@ class ResNet(nn.Module):
         plan = plan_attention(
             attention,
             sizes,
-            stages=attention_stages,
             augmented_stages=(2, 3, 4),
             ratios=(0.25, 0.25) if block is BasicBlock else (0.2, 0.1),
-            gate_options=gate_options,
-            attention_pool=attention_pool,
-            key_ratio=key_ratio,
-            value_ratio=value_ratio,
-            num_heads=num_heads,
-            min_depth_k_per_head=min_depth_k_per_head,
-            position_encoding=position_encoding,
-            implementation=implementation,
+            **attention_options,
         )
 
         kernel, stride = (3, 1) if stem == "small" else (7, 2)

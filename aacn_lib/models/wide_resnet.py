@@ -81,11 +81,7 @@ class WideResNet(nn.Module):
         width: k, the factor on the channels of a thin ResNet.
         attention: "none", "se", "ge", "cbam" or "aa", see `models.residual`.
         dropout: share of numbers set to zero between the two convolutions of each block.
-        zero_init_last, stochastic_depth, gate_options: as in `ResNet`.
-        attention_stages: numbers (1 to 3) of the stages with attention; by default all.
-        key_ratio, value_ratio: κ and υ of "aa".
-        num_heads, min_depth_k_per_head, position_encoding, implementation: of "aa", see `AAConv2d`.
-        attention_pool: of "aa", see `AAConv2d`: one number, or one for each of `attention_stages`.
+        zero_init_last, stochastic_depth, **attention_options: as in `ResNet`; with "aa" all three stages by default.
 
     Raises:
         ValueError: for values that are unknown, that cannot be built, or that have no use with the attention chosen.
@@ -103,15 +99,7 @@ class WideResNet(nn.Module):
         dropout: float = 0.0,
         zero_init_last: bool = False,
         stochastic_depth: float = 0.0,
-        gate_options: dict | None = None,
-        attention_stages: tuple[int, ...] | None = None,
-        key_ratio: float | None = None,
-        value_ratio: float | None = None,
-        num_heads: int | None = None,
-        min_depth_k_per_head: int | None = None,
-        attention_pool: int | tuple[int, ...] | None = None,
-        position_encoding: str | None = None,
-        implementation: str | None = None,
+        **attention_options,
     ):
         super().__init__()
         if not isinstance(depth, int) or depth < 10 or depth % 6 != 4:
@@ -121,17 +109,9 @@ class WideResNet(nn.Module):
         plan = plan_attention(
             attention,
             sizes,
-            stages=attention_stages,
             augmented_stages=(1, 2, 3),
             ratios=(0.2, 0.1),
-            gate_options=gate_options,
-            attention_pool=attention_pool,
-            key_ratio=key_ratio,
-            value_ratio=value_ratio,
-            num_heads=num_heads,
-            min_depth_k_per_head=min_depth_k_per_head,
-            position_encoding=position_encoding,
-            implementation=implementation,
+            **attention_options,
         )
 
         count = (depth - 4) // 6

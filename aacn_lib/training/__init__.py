@@ -3,7 +3,7 @@
 from aacn_lib.training.batches import subset_indexes
 from aacn_lib.training.checkpoint import load_checkpoint
 from aacn_lib.training.devices import pick_device, pick_precision
-from aacn_lib.training.loop import History, fit
+from aacn_lib.training.loop import fit
 from aacn_lib.training.optimisers import MuonWithAdamW, make_optimiser, make_schedule
 from aacn_lib.training.recipe import Recipe, apply_change, list_recipes, load_recipe
 from aacn_lib.training.records import (
@@ -19,6 +19,7 @@ from aacn_lib.training.records import (
 )
 from aacn_lib.training.run import build_model, run_recipe
 from aacn_lib.training.settings import Training
+from aacn_lib.training.state import History
 
 __all__ = [
     "History",

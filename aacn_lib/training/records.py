@@ -3,7 +3,6 @@
 import datetime
 import importlib.metadata
 import json
-import math
 import platform
 import subprocess
 from dataclasses import asdict
@@ -13,7 +12,7 @@ import torch
 from torch import nn
 
 from aacn_lib import __version__
-from aacn_lib.evaluation import Evaluation
+from aacn_lib.evaluation import Evaluation, wilson_interval
 from aacn_lib.training.devices import peak_memory
 from aacn_lib.training.loop import History
 from aacn_lib.training.recipe import Recipe, list_recipes, load_recipe
@@ -154,16 +153,6 @@ def cite(name: str, what: str) -> str:
         low, high = read_record(name, seed)["test"]["interval_95"]
         return f"{mean} (95 % interval {low:.2%} to {high:.2%}, one seed)"
     return mean
-
-
-def wilson_interval(correct: int, count: int, z: float = 1.959964) -> tuple[float, float]:
-    """95 % interval of a share, `correct` out of `count`: what another test set of this size may give (Wilson 1927)."""
-    if count < 1 or not 0 <= correct <= count:
-        raise ValueError(f"wilson_interval: expected 0 ≤ correct ≤ count and count ≥ 1, got {correct} of {count}")
-    share, spread = correct / count, z * z / count
-    centre = (share + spread / 2) / (1 + spread)
-    half = z * math.sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def code_version() -> str:

@@ -8,12 +8,12 @@ from torch import nn
 
 from aacn_lib.data import Dataset, load_dataset
 from aacn_lib.evaluation import evaluate
-from aacn_lib.models import count_flops, create_model
+from aacn_lib.models import count_flops
 from aacn_lib.training.devices import start_processes
 from aacn_lib.training.loop import History, fit
 from aacn_lib.training.recipe import Recipe
 from aacn_lib.training.records import make_record, write_record
-from aacn_lib.weights import save_trained, trained_info
+from aacn_lib.weights import create_model, save_trained, trained_info
 
 
 def run_recipe(

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from aacn_lib.models import create_model
+from aacn_lib.models import build_network
 from aacn_lib.whole_file import whole_file
 
 FILE = "weights.safetensors"
@@ -123,7 +123,7 @@ def load_trained(path: str | Path, device: str | torch.device | None = None) -> 
     try:
         # The fresh weights are thrown away: they leave the caller's draws alone, whatever torch's default device is.
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-            model = create_model(
+            model = build_network(
                 recipe["model"], len(info["classes"]), size, info["in_channels"], **recipe["model_options"]
             )
         model.load_state_dict(state)

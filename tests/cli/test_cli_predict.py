@@ -16,9 +16,8 @@ from aacn_lib.data import Split, load_dataset, normalise
 from aacn_lib.data.loose_pictures import read_picture
 from aacn_lib.evaluation import METHODS, compare, ensemble, measure, predict_probabilities, read_probabilities
 from aacn_lib.evaluation.predict import candidate_probabilities
-from aacn_lib.models import create_model
 from aacn_lib.training import Recipe
-from aacn_lib.weights import load_trained, save_trained, trained_info
+from aacn_lib.weights import create_model, load_trained, save_trained, trained_info
 
 OPTIONS = {"depth": 1, "width": 16, "num_heads": 2, "mlp_width": 32, "patch_size": 8}
 CPU = ["--device", "cpu"]

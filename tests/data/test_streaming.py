@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as TF
 from aacn_lib.data import Split, StreamedSplit, load_dataset, normalise, streaming
 from aacn_lib.data.splits import pixel_statistics
 from aacn_lib.data.streaming import centre_crop, draw_crop, load_streamed, read_part
-from aacn_lib.models import create_model
+from aacn_lib.weights import create_model
 
 PARTS = ("train", "validation", "test")
 # Newer Pythons warn when a process with threads, which other tests leave behind, starts worker processes.

@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from aacn_lib.data import normalise
-from aacn_lib.evaluation import measure, predict_probabilities, reliability
-from aacn_lib.training.records import wilson_interval
+from aacn_lib.evaluation import measure, predict_probabilities, reliability, wilson_interval
 
 MEAN, STD = torch.tensor([0.3, 0.5]), torch.tensor([0.2, 0.4])
 

@@ -6,8 +6,15 @@ from fractions import Fraction
 import pytest
 import torch
 
-from aacn_lib.evaluation import Agreement, compare, difference_interval, mcnemar, paired_seeds, student_quantile
-from aacn_lib.training.records import wilson_interval
+from aacn_lib.evaluation import (
+    Agreement,
+    compare,
+    difference_interval,
+    mcnemar,
+    paired_seeds,
+    student_quantile,
+    wilson_interval,
+)
 
 
 def exact_p(b, c):

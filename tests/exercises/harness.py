@@ -3,6 +3,7 @@
 import copy
 import importlib.util
 import linecache
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -64,6 +65,15 @@ def wrong_answers(lesson: str, folder: Path = WRONG) -> dict[str, dict[str, tupl
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.WRONG
+
+
+def raised(call: Callable[[], object]) -> str:
+    """How a verdict begins on an answer that fails like `call`: which type that is may change with PyTorch."""
+    try:
+        call()
+    except Exception as error:
+        return f"raised {type(error).__name__}: "
+    raise AssertionError("expected an exception")
 
 
 def answer_of(exercise: LessonExercise, source: str) -> object:

@@ -11,9 +11,8 @@ import torch
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from aacn_lib.evaluation import measure, reliability
+from aacn_lib.evaluation import measure, reliability, wilson_interval
 from aacn_lib.figures import report as figures
-from aacn_lib.training.records import wilson_interval
 
 EPOCHS = [
     {"epoch": 1, "train_loss": 2.0, "train_accuracy": 0.2, "validation_loss": 1.5, "validation_accuracy": 0.3},

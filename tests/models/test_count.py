@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from aacn_lib.layers import AAConv1d, AAConv2d
-from aacn_lib.models import Count, count_flops, count_parameters, create_model
+from aacn_lib.models import Count, count_flops, count_parameters
+from aacn_lib.weights import create_model
 
 
 def on_meta(name, classes, size, **options) -> nn.Module:

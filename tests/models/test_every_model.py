@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_model, save_model
 
-from aacn_lib.models import create_model, list_models
+from aacn_lib.models import list_models
+from aacn_lib.weights import create_model
 
 pytestmark = [
     pytest.mark.skipif(os.environ.get("AACN_PROFILE") != "full", reason="takes half an hour: set AACN_PROFILE=full"),

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from aacn_lib.layers import AAConv1d, AAConv2d
-from aacn_lib.models import VisionTransformer, attention_layers, attention_maps, create_model, feature_maps, logit_parts
+from aacn_lib.models import VisionTransformer, attention_layers, attention_maps, feature_maps, logit_parts
+from aacn_lib.weights import create_model
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_forward_hooks_with_kwargs")
 

@@ -4,7 +4,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from aacn_lib.layers import AAConv2d
-from aacn_lib.models import create_model, list_models
+from aacn_lib.models import list_models
+from aacn_lib.weights import create_model
 
 SMALL_NETWORKS = ("plain_cnn", "content_cnn", "aa_cnn", "three_conv", "three_aa_conv")
 

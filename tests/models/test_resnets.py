@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from aacn_lib.layers import CBAM, AAConv2d, GatherExcite, SqueezeExcite, StochasticDepth
-from aacn_lib.models import BasicBlock, Bottleneck, CBAMResNet, ResNet, WideBlock, WideResNet, create_model
+from aacn_lib.models import BasicBlock, Bottleneck, CBAMResNet, ResNet, WideBlock, WideResNet
+from aacn_lib.weights import create_model
 
 
 def count(model: nn.Module) -> int:

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from aacn_lib.models import EncoderLayer, SelfAttention, VisionTransformer, create_model
+from aacn_lib.models import EncoderLayer, SelfAttention, VisionTransformer
+from aacn_lib.weights import create_model
 
 TINY = {"patch_size": 2, "depth": 2, "width": 10, "num_heads": 2, "mlp_width": 7}
 

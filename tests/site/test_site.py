@@ -1,5 +1,6 @@
 """The web site: every lesson has its page, every link leads somewhere, and no page loads anything from elsewhere."""
 
+import inspect
 import json
 import re
 import subprocess
@@ -117,7 +118,8 @@ def test_results_are_those_of_the_readme(site):
 def test_the_reference_names_everything_public(site):
     html = (site.folder / "api.html").read_text(encoding="utf-8")
     names = re.findall(r'<dt class="sig sig-object py" id="aacn_lib\.(\w+)"', html)
-    assert sorted(names) == sorted(aacn_lib.__all__)
+    public = [name for name in aacn_lib.__all__ if not inspect.ismodule(getattr(aacn_lib, name))]  # without the rooms
+    assert sorted(names) == sorted(public)
     assert names.index("AAConv2d") == 0
     assert names.index("create_model") < names.index("explore") < names.index("fit") < names.index("attention")
 

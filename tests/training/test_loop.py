@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from aacn_lib.data import Dataset, Split
-from aacn_lib.models import create_model
 from aacn_lib.training import Training, fit, load_checkpoint, subset_indexes
 from aacn_lib.training import loop as train_module
 from aacn_lib.training.batches import draw_batches
 from aacn_lib.training.checkpoint import save_checkpoint
 from aacn_lib.training.loop import evaluate
+from aacn_lib.weights import create_model
 
 
 def toy_data(count=50, channels=2) -> Dataset:
@@ -306,7 +306,7 @@ def test_the_average_is_what_is_validated_and_handed_back():
 
 def test_a_loss_that_is_no_number_ends_the_run_with_its_reason(tmp_path):
     training = Training(epochs=3, batch_size=8, optimiser="sgd", learning_rate=1e30)
-    with pytest.raises(ValueError, match=r"loss is not a number any more in epoch 1.*learning_rate=1e\+30"):
+    with pytest.raises(ValueError, match=r"loss is no longer a number in epoch 1.*learning_rate=1e\+30"):
         fit(toy_model(), toy_data(), training, checkpoint=tmp_path / "checkpoint.pt", progress=False)
     assert not (tmp_path / "checkpoint.pt").exists()
 

@@ -9,9 +9,9 @@ from torch import nn
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, MultiStepLR, OneCycleLR
 
 from aacn_lib.layers import AAConv2d
-from aacn_lib.models import create_model
 from aacn_lib.training import MuonWithAdamW, make_optimiser, make_schedule
 from aacn_lib.training.optimisers import frozen_statistics, hidden_kernels, sam_ascend
+from aacn_lib.weights import create_model
 
 
 @dataclass(frozen=True)

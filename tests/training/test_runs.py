@@ -8,10 +8,9 @@ import torch
 
 from aacn_lib.cli.main import main
 from aacn_lib.data import load_dataset
-from aacn_lib.evaluation import evaluate
+from aacn_lib.evaluation import evaluate, wilson_interval
 from aacn_lib.models import list_models
 from aacn_lib.training import list_recipes, list_records, load_recipe, read_record, records, run_recipe
-from aacn_lib.training.records import wilson_interval
 from aacn_lib.weights import load_trained
 
 TINY = """

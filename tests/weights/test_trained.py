@@ -10,9 +10,8 @@ from torch import nn
 
 from aacn_lib import whole_file
 from aacn_lib.data import Dataset, Split
-from aacn_lib.models import create_model
 from aacn_lib.training import Recipe
-from aacn_lib.weights import load_trained, save_trained, trained, trained_info
+from aacn_lib.weights import create_model, load_trained, save_trained, trained, trained_info
 from aacn_lib.weights.trained import FILE
 
 CLASSES = ("red, or so", 'a "quoted" one', "ünïcode")
@@ -68,7 +67,7 @@ def test_shared_and_strided_tensors_are_written(saved, monkeypatch, tmp_path):
     info = load_trained(path, "cpu").info
     model = Tied()
     save_trained(tmp_path, model, info)
-    monkeypatch.setattr(trained, "create_model", lambda *arguments, **options: Tied())
+    monkeypatch.setattr(trained, "build_network", lambda *arguments, **options: Tied())
     back = load_trained(tmp_path, "cpu").model
     assert back.first.weight is back.second.weight
     for name, tensor in model.state_dict().items():
