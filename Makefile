@@ -27,6 +27,10 @@ LAB_OFFLINE := --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterla
 # The printed address leads to the lesson too, for those whose browser is on another machine.
 LAB_START := notebooks/00_start_here.ipynb --LabApp.default_url=/lab/tree/00_start_here.ipynb
 
+# Two lessons side by side, or a lesson and a training run: threads that wait sleep instead of spin. OpenMP reads this when
+# it is loaded, so it must stand in the environment of every kernel.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 # Jupyter refuses to run as root unless told so (containers, some cloud machines).
 AS_ROOT := $(shell [ "$$(id -u 2>/dev/null)" = 0 ] && echo --allow-root)
 

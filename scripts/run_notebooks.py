@@ -15,6 +15,7 @@ import time
 import tomllib
 from pathlib import Path
 
+from aacn_lib.processes import wait_politely
 from aacn_lib.whole_file import whole_file
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,15 +37,21 @@ def badge(notebook_name: str, address: str) -> str:
 
 
 def bootstrap(address: str) -> str:
-    """The bootstrap cell. It installs the library alone: what it needs, Colab has, and its torch stays untouched."""
+    """The bootstrap cell: on Colab it installs the library and what Colab lacks, and replaces nothing that is there.
+
+    pip leaves alone what is new enough, and the floors in pyproject.toml are no higher than what Colab has (a test
+    compares). Should that ever change, the versions named again make pip fail instead of replacing Colab's PyTorch.
+    """
     return f"""\
 import importlib.util
 import subprocess
 import sys
+from importlib.metadata import version
 
 if importlib.util.find_spec("aacn_lib") is None:  # on Colab; a local installation has it already
     library = "git+{address}"
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", library], check=True)"""
+    keep = [f"{{name}}=={{version(name)}}" for name in ("torch", "torchvision", "numpy", "ipywidgets")]
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", library, *keep], check=True)"""
 
 
 def refresh(notebook: dict, name: str, address: str) -> None:
@@ -160,6 +167,7 @@ def choose(names: list[str], folder: Path) -> list[Path]:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    wait_politely()  # the kernels inherit it
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="lessons, such as 00 or 04_relative_positions; all without any")
     try:

@@ -1,7 +1,12 @@
 from types import SimpleNamespace
 
 import pytest
-import torch
+
+from aacn_lib.processes import wait_politely
+
+wait_politely()  # before torch is loaded
+
+import torch  # noqa: E402
 
 torch.set_num_threads(1)  # tiny tensors: a second thread costs more than it brings
 

@@ -75,7 +75,7 @@ def test_the_version_stands_in_one_place():
 def modules_after(program: str) -> list[str]:
     """Which heavy modules a fresh process has after a program."""
     watched = ["torch", *HEAVY]
-    program = f"import sys; {program}; print(*[name for name in {watched} if name in sys.modules])"
+    program = f"import sys; {program}\nprint(*[name for name in {watched} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     return result.stdout.split()
@@ -84,6 +84,11 @@ def modules_after(program: str) -> list[str]:
 def test_importing_the_library_loads_torch_when_it_is_used_and_nothing_heavier():
     assert modules_after("import aacn_lib") == []
     assert modules_after("import aacn_lib; [getattr(aacn_lib, name) for name in aacn_lib.__all__]") == ["torch"]
+
+
+def test_the_command_line_can_speak_before_torch_is_loaded():
+    quietly = "import contextlib, os\nwith contextlib.redirect_stdout(open(os.devnull, 'w')): "
+    assert modules_after(f"from aacn_lib.cli import main; {quietly} main([])") == []
 
 
 def test_the_stub_names_what_is_there():

@@ -4,7 +4,6 @@ Drawing and applying are two steps. `draw_augmentation` draws the random numbers
 uses them, or only some rows of them: processes that share a batch draw the same numbers and each applies its part.
 """
 
-import difflib
 from dataclasses import dataclass, fields
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from aacn_lib.augment.policy import POLICIES, apply_policy, draw_policy
 from aacn_lib.augment.transforms import crop, cut_out, flip, jitter, perspective_matrix, rotation_matrix, warp
-from aacn_lib.expect import expect
+from aacn_lib.expect import expect, expect_one_of
 
 PADDINGS = ("zero", "reflect")
 # What is drawn for each part, as `draw_augmentation` names it.
@@ -67,7 +66,7 @@ class Augmentation:
     def __post_init__(self):
         for name, allowed in (("padding", PADDINGS), ("policy", POLICIES)):
             value = getattr(self, name)
-            expect(value in allowed, "Augmentation", name, f"one of {list(allowed)}{_nearest(value, allowed)}", value)
+            expect_one_of("Augmentation", name, allowed, value)
         expect(isinstance(self.flip, bool), "Augmentation", "flip", "true or false", self.flip)
         for name, least, most in (("crop", 0, None), ("cutout", 0, None), ("num_ops", 1, None), ("magnitude", 0, 30)):
             value = getattr(self, name)
@@ -98,7 +97,7 @@ def to_augmentation(value: object) -> Augmentation:
     expect(isinstance(value, dict), "augment", "value", "true, false, a table or an Augmentation", value)
     known = [field.name for field in fields(Augmentation)]
     for key in value:
-        expect(key in known, "augment", "key", f"one of {known}{_nearest(key, known)}", key)
+        expect_one_of("augment", "key", known, key)
     return Augmentation(**value)
 
 
@@ -241,8 +240,7 @@ def random_crop(
     N, _C, H, W = images.shape
     if isinstance(padding, bool) or not isinstance(padding, int) or not 0 <= padding < min(H, W):
         raise ValueError(f"padding must be an integer from 0 to {min(H, W) - 1} for {H}×{W} pictures, got {padding!r}")
-    wanted = f"one of {list(PADDINGS)}{_nearest(padding_mode, PADDINGS)}"
-    expect(padding_mode in PADDINGS, "random_crop", "padding_mode", wanted, padding_mode)
+    expect_one_of("random_crop", "padding_mode", PADDINGS, padding_mode)
     top, left = (_draw(2 * padding + 1, N, images.device, generator) for _ in range(2))
     return crop(images, top, left, padding, padding_mode)
 
@@ -251,11 +249,6 @@ def _draw(high: int, count: int, device: torch.device, generator: torch.Generato
     # Drawn where the generator lives: a CPU generator gives the same augmentation on every device.
     where = device if generator is None else generator.device
     return torch.randint(high, (count,), generator=generator, device=where).to(device)
-
-
-def _nearest(value: object, known: list[str] | tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(str(value), known, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _check_shape(augmentation: Augmentation, C: int, H: int, W: int) -> None:

@@ -19,13 +19,14 @@ from aacn_lib.data.compass import (
 )
 from aacn_lib.data.dataset import Dataset, Part, Split
 from aacn_lib.data.image_folder import fitted_pixels
-from aacn_lib.data.load import list_datasets, load_dataset, normalise
+from aacn_lib.data.load import DATASETS, list_datasets, load_dataset, normalise
 from aacn_lib.data.loose_pictures import read_pictures, with_channels
 from aacn_lib.data.streaming import StreamedSplit
 
 __all__ = [
     "BACKGROUND",
     "BORDER",
+    "DATASETS",
     "DIRECTIONS",
     "MARK_A",
     "MARK_B",

@@ -4,7 +4,6 @@ A data set lives in memory as uint8, 4 times smaller than as float32, or, where 
 files (`streaming`). `normalise` turns a batch into what a network eats, on the device where the batch is.
 """
 
-import difflib
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aacn_lib.data.cache import CACHED, DatasetUnavailable, data_dir, load_cached
+from aacn_lib.data.cache import DatasetUnavailable, data_dir, load_cached
 from aacn_lib.data.compass import DIRECTIONS, compass
 from aacn_lib.data.dataset import Dataset, Split
 from aacn_lib.data.fashion_mini import read_fashion_mini
 from aacn_lib.data.image_folder import check_size, read_image_folder
 from aacn_lib.data.splits import canonical, hold_out, pixel_statistics
 from aacn_lib.data.streaming import StreamedSplit, is_large, load_streamed
+from aacn_lib.expect import did_you_mean
 
 __all__ = [
     "Dataset",
@@ -37,9 +37,21 @@ COMPASS_PARTS = {"train": (6400, 1), "validation": (1000, 2), "test": (2000, 3)}
 SMALLEST_SIDE = 32  # the MNISTs, 28×28, get a black frame: a side that halves evenly
 
 
+# What `load_dataset` knows.
+DATASETS = {
+    "fashion-mini": "14,000 pictures of clothes out of Fashion-MNIST, grey, embedded in the library",
+    "compass": "two marks, and the direction from one to the other; generated",
+    "mnist": "70,000 handwritten digits, grey; downloaded once",
+    "fashion-mnist": "70,000 pictures of clothes, grey; downloaded once",
+    "cifar10": "60,000 photographs of 10 classes, 32 × 32; downloaded once",
+    "cifar100": "60,000 photographs of 100 classes, 32 × 32; downloaded once",
+    "folder:PATH": "class folders of pictures, PATH/<class>/* or PATH/{train,validation,test}/<class>/*",
+}
+
+
 def list_datasets() -> list[str]:
     """The names that `load_dataset` knows, beside `folder:PATH`."""
-    return ["fashion-mini", "compass", *CACHED]
+    return [name for name in DATASETS if not name.startswith("folder:")]
 
 
 def load_dataset(
@@ -138,7 +150,5 @@ def _to_split(images: np.ndarray, labels: np.ndarray) -> Split:
 
 
 def _unknown(name: str) -> str:
-    choices = [*list_datasets(), "folder:PATH"]
-    nearest = difflib.get_close_matches(name.lower(), choices, n=1)
-    guess = f"; did you mean {nearest[0]}?" if nearest else ""
-    return f"unknown data set {name!r}, expected one of {', '.join(choices)}{guess}"
+    choices = list(DATASETS)
+    return f"unknown data set {name!r}, expected one of {', '.join(choices)}{did_you_mean(name.lower(), choices, 1)}"

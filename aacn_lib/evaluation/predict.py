@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from aacn_lib.evaluation.metrics import check_predictions, predict_probabilities
 from aacn_lib.evaluation.probability_file import Probabilities, read_probabilities, write_probabilities
 from aacn_lib.evaluation.views import FLIP_SHIFT, METHODS, SINGLE, Method, View, apply_view, average_predictions
+from aacn_lib.expect import expect_one_of
 
 __all__ = [
     "METHODS",
@@ -289,6 +290,5 @@ def _refine(
 
 
 def _method(methods: Mapping[str, Method], name: str) -> Method:
-    if name not in methods:
-        raise ValueError(f"method: expected one of {list(methods)}, got {name!r}")
+    expect_one_of("", "method", methods, name)
     return methods[name]

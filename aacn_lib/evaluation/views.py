@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aacn_lib.evaluation.metrics import check_predictions
+from aacn_lib.expect import expect_one_of
 
 AVERAGES = ("probabilities", "log-probabilities")
 
@@ -39,8 +40,7 @@ SINGLE = View()
 
 
 def _check_average(average: str) -> None:
-    if average not in AVERAGES:
-        raise ValueError(f"average: expected one of {list(AVERAGES)}, got {average!r}")
+    expect_one_of("", "average", AVERAGES, average)
 
 
 @dataclass(frozen=True)

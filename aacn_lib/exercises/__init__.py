@@ -3,11 +3,11 @@
 One module a lesson (`lesson04.py` holds the exercises named `04.…`), imported when one of its names is asked for.
 """
 
-import difflib
 import importlib
 import pkgutil
 
 from aacn_lib.exercises.grading import REGISTRY, Verdict, grade_answer
+from aacn_lib.expect import did_you_mean
 
 __all__ = ["Verdict", "check", "grade", "names"]
 
@@ -39,9 +39,7 @@ def grade(name: str, answer: object, seed: int | None = None) -> Verdict:
     if name not in REGISTRY:
         _load(name.partition(".")[0])
     if name not in REGISTRY:
-        near = difflib.get_close_matches(name, names(), n=3, cutoff=0.4)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise ValueError(f"no exercise is named {name!r}{hint}")
+        raise ValueError(f"no exercise is named {name!r}{did_you_mean(name, names(), most=3)}")
     return grade_answer(REGISTRY[name], answer, seed)
 
 

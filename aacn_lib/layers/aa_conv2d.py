@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aacn_lib.expect import expect, expect_count, is_count
+from aacn_lib.expect import expect, expect_count, expect_one_of, is_count
 from aacn_lib.layers.augmented import AugmentedConv, merge_heads, split_heads
 from aacn_lib.ops import attention, attention_weights, resize_table, sine_encoding, with_coordinates
 
@@ -170,13 +170,8 @@ class AAConv2d(AugmentedConv):
 
 def _position_encoding(owner: str, relative: bool | None, encoding: str | None) -> str:
     """One name from the two arguments, which may not contradict each other."""
-    expect(
-        encoding in (None, *POSITION_ENCODINGS),
-        owner,
-        "position_encoding",
-        f"one of {list(POSITION_ENCODINGS)}",
-        encoding,
-    )
+    if encoding is not None:
+        expect_one_of(owner, "position_encoding", POSITION_ENCODINGS, encoding)
     if relative is None:
         return encoding or "relative"
     short = "relative" if relative else "none"

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from aacn_lib.expect import expect, expect_count, is_count
+from aacn_lib.expect import expect, expect_count, expect_one_of, is_count
 from aacn_lib.ops import IMPLEMENTATIONS
 
 
@@ -38,8 +38,7 @@ class AugmentedConv(nn.Module):
         for name, value in counts.items():
             expect_count(owner, name, value)
         expect(is_count(kernel_size) and kernel_size % 2 == 1, owner, "kernel_size", "an odd number", kernel_size)
-        known = ["auto", *IMPLEMENTATIONS]
-        expect(implementation in known, owner, "implementation", f"one of {known}", implementation)
+        expect_one_of(owner, "implementation", ["auto", *IMPLEMENTATIONS], implementation)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size, self.stride, self.num_heads = kernel_size, stride, num_heads
         self.implementation = implementation

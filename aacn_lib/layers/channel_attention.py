@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aacn_lib.expect import expect, expect_count
+from aacn_lib.expect import expect_count, expect_one_of
 
 # How CBAM's channel attention turns two summaries into one weight: σ(a + b) as in the paper, or σ(a) + σ(b).
 JOINS = ("sigmoid_of_sum", "sum_of_sigmoids")
@@ -88,7 +88,7 @@ class ChannelAttention(nn.Module):
 
     def __init__(self, channels: int, *, reduction: int = 16, hidden: int | None = None, join: str = "sigmoid_of_sum"):
         super().__init__()
-        expect(join in JOINS, "ChannelAttention", "join", f"one of {list(JOINS)}", join)
+        expect_one_of("ChannelAttention", "join", JOINS, join)
         hidden = _hidden("ChannelAttention", channels, reduction, hidden)
         self.join = join
         self.mlp = nn.Sequential(
@@ -166,8 +166,7 @@ def make_gate(kind: str, channels: int, **options) -> nn.Module:
     Raises:
         ValueError: for an unknown kind, or an option that it does not have.
     """
-    if kind not in GATES:
-        raise ValueError(f"gate: expected one of {list(GATES)}, got {kind!r}")
+    expect_one_of("", "gate", GATES, kind)
     known = GATES[kind].__init__.__kwdefaults__
     for name in options:
         if name not in known:

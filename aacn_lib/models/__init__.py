@@ -12,7 +12,7 @@ from aacn_lib.models.features import (
     feature_maps,
     logit_parts,
 )
-from aacn_lib.models.registry import build_network, expect_network, list_models
+from aacn_lib.models.registry import build_network, describe_model, expect_network, list_models
 from aacn_lib.models.resnet import BasicBlock, Bottleneck, ResNet
 from aacn_lib.models.vit import EncoderLayer, SelfAttention, VisionTransformer
 from aacn_lib.models.wide_resnet import WideBlock, WideResNet
@@ -37,6 +37,7 @@ __all__ = [
     "build_network",
     "count_flops",
     "count_parameters",
+    "describe_model",
     "evaluation_mode",
     "expect_network",
     "feature_maps",

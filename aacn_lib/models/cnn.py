@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from aacn_lib.expect import expect_one_of
 from aacn_lib.layers import GATES, AAConv2d, make_gate
 
 # What may stand where a convolution stands. "content" is attention that compares contents only: it cannot tell where
@@ -124,8 +125,7 @@ def mixing_layer(
     **attention_options,
 ) -> nn.Module:
     """A 3×3 layer of the kind `mixing` names: one place where the choice is made."""
-    if mixing not in MIXINGS:
-        raise ValueError(f"mixing: expected one of {list(MIXINGS)}, got {mixing!r}")
+    expect_one_of("", "mixing", MIXINGS, mixing)
     if mixing == "convolution":
         return nn.Conv2d(in_channels, out_channels, 3, padding=1)
     if mixing in GATES:

@@ -6,7 +6,6 @@ hooks away again, also when the network raises. Hooks see any network. The other
 `AAConv2d`, which checks the shape it gets, has one.
 """
 
-import difflib
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from aacn_lib.expect import did_you_mean
 from aacn_lib.layers import AAConv1d, AAConv2d
 from aacn_lib.models.vit import SelfAttention, VisionTransformer
 from aacn_lib.ops import relative_logits
@@ -221,7 +221,6 @@ def _chosen(names: str | Iterable[str], known: list[str], what: str) -> list[str
     names = [names] if isinstance(names, str) else list(names)
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=3)
-            hint = f"the nearest: {', '.join(map(repr, near))}" if near else f"there are {known}"
-            raise ValueError(f"expected {what}, got {name!r}; {hint}")
+            hint = did_you_mean(name, known, most=3) or f"; there are {known}"
+            raise ValueError(f"expected {what}, got {name!r}{hint}")
     return names

@@ -1,13 +1,12 @@
 """Models by name."""
 
-import difflib
 import fnmatch
 import inspect
 from functools import partial
 
 from torch import nn
 
-from aacn_lib.expect import expect_count, is_count
+from aacn_lib.expect import did_you_mean, expect_count, is_count
 from aacn_lib.layers import GATES
 from aacn_lib.models.cbam_resnet import CBAMResNet
 from aacn_lib.models.cnn import PooledCNN, ThreeLayerCNN
@@ -49,6 +48,12 @@ def list_models(pattern: str = "*") -> list[str]:
     return sorted(fnmatch.filter(_MODELS, pattern))
 
 
+def describe_model(name: str) -> str:
+    """The class of a network and the arguments that its name stands for, such as "ResNet(depth=50, attention='aa')"."""
+    network = _MODELS[name]
+    return f"{network.func.__name__}({', '.join(f'{key}={value!r}' for key, value in network.keywords.items())})"
+
+
 def build_network(
     name: str, num_classes: int, image_size: int | tuple[int, int], in_channels: int = 3, **overrides
 ) -> nn.Module:
@@ -70,8 +75,7 @@ def expect_network(
         ValueError: for an unknown name, number, size or option; the nearest right names are given.
     """
     if name not in _MODELS:
-        near = difflib.get_close_matches(name, _MODELS, n=3)
-        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else f"; the names are {list_models()}"
+        hint = did_you_mean(name, _MODELS, most=3) or f"; the names are {list_models()}"
         raise ValueError(f"create_model: expected the name of a network, got {name!r}{hint}")
     for what, value in (("num_classes", num_classes), ("in_channels", in_channels)):
         expect_count("create_model", what, value)
@@ -81,9 +85,8 @@ def expect_network(
     known = _options(_MODELS[name].func)
     for key in overrides:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f", did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"create_model: {name} has no option {key!r}{hint}; it has {known}")
+            hint = did_you_mean(key, known, most=1) or f"; it has {known}"
+            raise ValueError(f"create_model: {name} has no option {key!r}{hint}")
     return size
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import nn
 
+from aacn_lib.expect import expect_one_of
 from aacn_lib.layers import GATES, AAConv2d, make_gate
 
 ATTENTIONS = ("none", *GATES, "aa")
@@ -67,8 +68,7 @@ def plan_attention(
     Raises:
         ValueError: for an unknown attention or stage, and for options that the attention chosen has no use for.
     """
-    if attention not in ATTENTIONS:
-        raise ValueError(f"attention: expected one of {list(ATTENTIONS)}, got {attention!r}")
+    expect_one_of("", "attention", ATTENTIONS, attention)
     augmentation = {
         "key_ratio": key_ratio,
         "value_ratio": value_ratio,

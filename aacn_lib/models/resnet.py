@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from aacn_lib.expect import expect_count
+from aacn_lib.expect import expect_count, expect_one_of
 from aacn_lib.layers import StochasticDepth
 from aacn_lib.models.residual import conv3x3, draw_convolutions, gate, halved, make_stages, plan_attention
 
@@ -151,10 +151,8 @@ class ResNet(nn.Module):
         **attention_options,
     ):
         super().__init__()
-        if depth not in DEPTHS:
-            raise ValueError(f"ResNet: depth: expected one of {list(DEPTHS)}, got {depth!r}")
-        if stem not in ("auto", "small", "large"):
-            raise ValueError(f"ResNet: stem: expected 'auto', 'small' or 'large', got {stem!r}")
+        expect_one_of("ResNet", "depth", DEPTHS, depth)
+        expect_one_of("ResNet", "stem", ("auto", "small", "large"), stem)
         expect_count("ResNet", "width", width)
         if stem == "auto":
             stem = "small" if max(image_size) <= SMALL_IMAGE else "large"

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aacn_lib.expect import expect, expect_count
+from aacn_lib.expect import expect, expect_count, expect_one_of
 from aacn_lib.layers import StochasticDepth
 
 POOLS = ("token", "mean")
@@ -70,7 +70,7 @@ class VisionTransformer(nn.Module):
         for name, value in (("dropout", dropout), ("stochastic_depth", stochastic_depth)):
             is_share = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1
             expect(is_share, owner, name, "a share from 0 to below 1", value)
-        expect(pool in POOLS, owner, "pool", f"one of {list(POOLS)}", pool)
+        expect_one_of(owner, "pool", POOLS, pool)
 
         self.patch_size, self.in_channels = patch_size, in_channels
         self.grid = self._grid_of(*image_size)

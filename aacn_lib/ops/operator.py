@@ -15,6 +15,7 @@ import math
 import torch
 from torch import Tensor
 
+from aacn_lib.expect import expect_one_of
 from aacn_lib.ops.augmented import augmented_attention
 from aacn_lib.ops.flexible import flex_attention
 from aacn_lib.ops.fused import can_fuse, fused_attention
@@ -31,6 +32,11 @@ from aacn_lib.ops.tiled import tiled_attention
 # Pixels of a map from which the compiled kernel is taken on a CPU: in benchmarks/records it is behind "tiled" at 16×16
 # and ahead of it at 32×32.
 FUSED_FROM = 512
+
+# Asked here, once: torch.compile up to torch 2.11 cannot trace the question.
+AUTOCAST_DEVICES = frozenset(
+    kind for kind in ("cpu", "cuda", "xpu", "mps", "hpu", "mtia") if torch.amp.is_autocast_available(kind)
+)
 
 
 def attention_weights(q: Tensor, k: Tensor, rel_h: Tensor | None = None, rel_w: Tensor | None = None) -> Tensor:
@@ -80,14 +86,14 @@ def attention(
     if implementation == "auto":
         implementation = choose_implementation(v)
     if implementation not in IMPLEMENTATIONS:
-        raise ValueError(f"implementation: expected one of {['auto', *IMPLEMENTATIONS]}, got {implementation!r}")
+        expect_one_of("", "implementation", ["auto", *IMPLEMENTATIONS], implementation)
     with _without_autocast(v.device.type):
         return IMPLEMENTATIONS[implementation](q, k, v, rel_h, rel_w)
 
 
 def _without_autocast(device: str) -> contextlib.AbstractContextManager:
     """Autocast chose the type of q, k and v already; inside, each form knows better what must stay float32."""
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+    if device in AUTOCAST_DEVICES and torch.is_autocast_enabled(device):
         return torch.autocast(device, enabled=False)
     return contextlib.nullcontext()
 

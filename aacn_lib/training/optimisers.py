@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
-from aacn_lib.expect import expect
+from aacn_lib.expect import expect, expect_one_of
 from aacn_lib.layers import AAConv1d, AAConv2d
 
 OPTIMISERS = ("adam", "sgd", "muon")
@@ -33,7 +33,7 @@ def make_optimiser(model: nn.Module, training) -> torch.optim.Optimizer:
         ValueError: for an unknown optimiser, and for "muon" on a network without hidden layers.
     """
     rate, momentum, decay = training.learning_rate, training.momentum, training.weight_decay
-    expect(training.optimiser in OPTIMISERS, "make_optimiser", "optimiser", f"one of {OPTIMISERS}", training.optimiser)
+    expect_one_of("make_optimiser", "optimiser", OPTIMISERS, training.optimiser)
     if training.optimiser == "muon":
         kernels = hidden_kernels(model)
         expect(kernels, "make_optimiser", "model", "hidden layers, which muon is for", type(model).__name__)
@@ -215,7 +215,7 @@ def make_schedule(optimiser: torch.optim.Optimizer, training, steps_per_epoch: i
         ValueError: for an unknown schedule, a warm-up with "one_cycle", or one that is not shorter than the run.
     """
     owner, name = "make_schedule", training.schedule
-    expect(name in SCHEDULES, owner, "schedule", f"one of {SCHEDULES}", name)
+    expect_one_of(owner, "schedule", SCHEDULES, name)
     if name == "one_cycle":
         warmup_epochs = training.warmup_epochs
         expect(warmup_epochs == 0, owner, "warmup_epochs", "0 with one_cycle, which warms up", warmup_epochs)

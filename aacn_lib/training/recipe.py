@@ -1,12 +1,11 @@
 """Recipes: a training run as data, in a TOML file of `assets/recipes` or anywhere."""
 
-import difflib
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from aacn_lib.expect import is_count
+from aacn_lib.expect import did_you_mean, is_count
 from aacn_lib.training.settings import Training
 
 FOLDER = Path(__file__).parents[1] / "assets" / "recipes"
@@ -56,7 +55,8 @@ def load_recipe(name: str | Path, changes: Iterable[str] = ()) -> Recipe:
     """
     path = Path(name) if str(name).endswith(".toml") else FOLDER / f"{name}.toml"
     if not path.is_file():
-        raise ValueError(f"recipe: expected one of {list_recipes()} or a .toml file, got {str(name)!r}")
+        hint = did_you_mean(str(name), list_recipes()) or "; `aacn recipes` lists them"
+        raise ValueError(f"recipe: expected the name of a recipe or a .toml file, got {str(name)!r}{hint}")
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -102,10 +102,9 @@ def _check_keys(
             paths = [prefix + name for name in known]
             if not prefix:  # a setting written without its table: learning_rate=0.1
                 paths += [f"training.{f.name}" for f in fields(Training)]
-            near = [path for path in paths if path.endswith(f".{key}")]
-            near = near or difflib.get_close_matches(prefix + key, paths, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ValueError(f"recipe: unknown key {prefix}{key}; expected one of {sorted(known)}{hint}")
+            exact = [path for path in paths if path.endswith(f".{key}")]
+            hint = f"; did you mean {exact[0]!r}?" if exact else did_you_mean(prefix + key, paths, 1)
+            raise ValueError(f"recipe: unknown key {prefix}{key}{hint or f'; expected one of {sorted(known)}'}")
     for key in sorted(required - table.keys()):
         raise ValueError(f"recipe: {prefix}{key} is missing")
     for key, value in table.items():

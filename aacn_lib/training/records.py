@@ -13,6 +13,7 @@ from torch import nn
 
 from aacn_lib import __version__
 from aacn_lib.evaluation import Evaluation, wilson_interval
+from aacn_lib.expect import expect_one_of
 from aacn_lib.training.devices import peak_memory
 from aacn_lib.training.loop import History
 from aacn_lib.training.recipe import Recipe, list_recipes, load_recipe
@@ -126,9 +127,9 @@ def values(name: str, what: str) -> dict[int, float]:
         ValueError: for an unknown recipe or number.
     """
     if what not in VALUES:
-        raise ValueError(f"records: expected one of {list(VALUES)}, got {what!r}")
+        expect_one_of("records", "value", VALUES, what)
     if name not in list_recipes():
-        raise ValueError(f"records: expected one of {list_recipes()}, got {name!r}")
+        expect_one_of("records", "recipe", list_recipes(), name)
     records = {int(path.stem.removeprefix("seed")): path for path in (FOLDER / name).glob("seed*.json")}
     records = {seed: json.loads(path.read_text(encoding="utf-8")) for seed, path in sorted(records.items())}
     return {seed: VALUES[what](record) for seed, record in records.items() if record["complete"]}

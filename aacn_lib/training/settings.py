@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from aacn_lib.augment import Augmentation, to_augmentation
-from aacn_lib.expect import is_count
+from aacn_lib.expect import expect_one_of, is_count
 from aacn_lib.training.devices import PRECISIONS
 from aacn_lib.training.optimisers import OPTIMISERS, SCHEDULES
 
@@ -94,8 +94,7 @@ class Training:
 
     def __post_init__(self):
         for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"Training: {name}: expected one of {list(allowed)}, got {getattr(self, name)!r}")
+            expect_one_of("Training", name, allowed, getattr(self, name))
         for name in ("epochs", "batch_size", "accumulate", "seed", "train_subset"):
             value, floor = getattr(self, name), 0 if name in ("seed", "train_subset") else 1
             if not is_count(value, floor):

@@ -1,11 +1,11 @@
 """Trained weights that come with the library, each with a card that says what it is and what it is not."""
 
-import difflib
 import fnmatch
 from pathlib import Path
 
 import torch
 
+from aacn_lib.expect import did_you_mean
 from aacn_lib.weights.trained import Trained, load_trained
 
 FOLDER = Path(__file__).parents[1] / "assets" / "weights"
@@ -34,9 +34,17 @@ def load_pretrained(name: str, device: str | torch.device | None = None) -> Trai
 
 def load_network(network: str, device: str | torch.device | None = None) -> Trained:
     """A run's network, by its folder or weights file, or one of `list_pretrained()`. What is on disk goes first."""
-    if network in list_pretrained() and not Path(network).exists():
-        return load_pretrained(network, device)
+    if not Path(network).exists():
+        if network in list_pretrained():
+            return load_pretrained(network, device)
+        if hint := did_you_mean(network, list_pretrained()):
+            raise ValueError(f"{network}: no such run, and no network of this name comes with the library{hint}")
     return load_trained(network, device)
+
+
+def weights_bytes(name: str) -> int:
+    """Size of the weights of one of `list_pretrained()`."""
+    return _known(name, "weights_bytes").stat().st_size
 
 
 def model_card(name: str) -> str:
@@ -47,7 +55,6 @@ def model_card(name: str) -> str:
 def _known(name: str, owner: str) -> Path:
     names = list_pretrained()
     if name not in names:
-        near = difflib.get_close_matches(str(name), names, n=2)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {names}"
-        raise ValueError(f"{owner}: expected a network whose weights come with the library, got {name!r}; {hint}")
+        hint = did_you_mean(name, names) or f"; there are {names}"
+        raise ValueError(f"{owner}: expected a network whose weights come with the library, got {name!r}{hint}")
     return FOLDER / f"{name}.safetensors"

@@ -295,7 +295,7 @@ def test_what_a_recipe_may_say():
     assert to_augmentation(dataclasses.asdict(augmentation)) == augmentation
     with pytest.raises(ValueError, match=r"augment: value: expected true, false, a table or an Augmentation, got 1"):
         to_augmentation(1)
-    with pytest.raises(ValueError, match=r"augment: key: expected one of .*did you mean 'rotation'.*got 'rotatoin'"):
+    with pytest.raises(ValueError, match=r"augment: key: expected one of .*got 'rotatoin'; did you mean 'rotation'"):
         to_augmentation({"rotatoin": 3})
 
 
@@ -305,14 +305,14 @@ def test_what_a_recipe_may_say():
         ("crop", -1, "a whole number of at least 0"),
         ("crop", True, "a whole number of at least 0"),
         ("cutout", 2.0, "a whole number of at least 0"),
-        ("padding", "zeros", "one of ['zero', 'reflect'] (did you mean 'zero'?)"),
+        ("padding", "zeros", "one of ['zero', 'reflect'], got 'zeros'; did you mean 'zero'?"),
         ("flip", 1, "true or false"),
         ("rotation", 181, "a number from 0 to 180"),
         ("rotation", float("nan"), "a number from 0 to 180"),
         ("perspective", -0.1, "a number from 0 to 1"),
         ("jitter", "0.1", "a number from 0 to 1"),
         ("hue", 0.6, "a number from 0 to 0.5"),
-        ("policy", "randaugment", "(did you mean 'rand_augment'?)"),
+        ("policy", "randaugment", "did you mean 'rand_augment'?"),
         ("policy", None, "one of ['none', 'trivial_augment_wide', 'rand_augment']"),
         ("num_ops", 0, "a whole number of at least 1"),
         ("magnitude", 31, "a whole number from 0 to 30"),
@@ -322,7 +322,7 @@ def test_a_bad_setting_is_named(name, value, expected):
     with pytest.raises(ValueError, match=f"^Augmentation: {name}: expected ") as error:
         Augmentation(**{name: value})
     assert expected in str(error.value)
-    assert str(error.value).endswith(f"got {value!r}")
+    assert f"got {value!r}" in str(error.value)
 
 
 def test_what_does_not_fit_the_pictures_is_named():
@@ -345,7 +345,7 @@ def test_what_does_not_fit_the_pictures_is_named():
     cutout = Augmentation(cutout=3)
     with pytest.raises(ValueError, match=r"fill: expected 3 grey levels, got \(2,\)"):
         apply_augmentation(images, draw_augmentation(cutout, 7, (3, 5, 11)), cutout, fill=torch.zeros(2))
-    with pytest.raises(ValueError, match=r"padding_mode: expected one of .*did you mean 'reflect'.*, got 'reflected'"):
+    with pytest.raises(ValueError, match=r"padding_mode: expected one of .*, got 'reflected'; did you mean 'reflect'"):
         random_crop(images, 2, padding_mode="reflected")
 
 

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 from PIL import Image
 
-from aacn_lib.cli import predict as cli_predict
+from aacn_lib.cli import networks
 from aacn_lib.cli.main import main
 from aacn_lib.data import load_dataset
 from aacn_lib.weights import load_pretrained, save_trained
@@ -63,7 +63,7 @@ def test_a_folder_of_pictures_of_any_size(tmp_path, monkeypatch, stream):
             for copy in range(2):
                 Image.new("L", (40, 30), 60 * number).save(folder / f"{copy}.png")
     out = tmp_path / "page.html"
-    monkeypatch.setattr(cli_predict, "load_dataset", partial(load_dataset, stream=stream))
+    monkeypatch.setattr(networks, "load_dataset", partial(load_dataset, stream=stream))
     name = f"folder:{tmp_path / 'pictures'}"
     assert main(["explore", str(tmp_path / "run"), "--data", name, "--count", "3", "--out", str(out), *CPU]) == 0
     pictures = data_of(out)["pictures"]
@@ -80,7 +80,7 @@ def test_a_folder_of_pictures_of_any_size(tmp_path, monkeypatch, stream):
         ([NAME, NAME, "--data", "compass"], "two different RUNs, got compass_aa_cnn twice"),
         ([NAME, NAME, NAME, "--data", "compass"], "expected one RUN or two, got 3"),
         ([NAME, "--data", "compass", "--count", "0"], "--count: expected a whole number of at least 1, got '0'"),
-        ([NAME, "--data", "compass", "--layers", "mixx"], "got 'mixx'; the nearest: 'mix'"),
+        ([NAME, "--data", "compass", "--layers", "mixx"], "got 'mixx'; did you mean 'mix'?"),
         ([NAME, "--images", "absent.png"], "absent.png"),
         ([NAME, "--data", "fashion-mini"], "compass_aa_cnn was trained for other classes than those of fashion-mini"),
         (["nothing", "--data", "compass"], "nothing: expected a folder with weights.safetensors"),

@@ -1,6 +1,5 @@
 """`aacn eval` and `aacn predict` on a small trained network and a part of fashion-mini."""
 
-import argparse
 import json
 from dataclasses import replace
 
@@ -11,7 +10,9 @@ import torch.nn.functional as F
 from PIL import Image
 
 from aacn_lib import Training
-from aacn_lib.cli import predict as cli_predict
+from aacn_lib.cli import networks
+from aacn_lib.cli.main import make_parser
+from aacn_lib.cli.predict import VIEWS
 from aacn_lib.data import Split, load_dataset, normalise
 from aacn_lib.data.loose_pictures import read_picture
 from aacn_lib.evaluation import METHODS, compare, ensemble, measure, predict_probabilities, read_probabilities
@@ -60,14 +61,12 @@ def runs(data, tmp_path_factory):
 def loads(data, monkeypatch):
     """The data set that the commands load; a test may put another in its place."""
     place = {"data": data}
-    monkeypatch.setattr(cli_predict, "load_dataset", lambda name, image_size=None: place["data"])
+    monkeypatch.setattr(networks, "load_dataset", lambda name, image_size=None: place["data"])
     return place
 
 
 def run(*arguments):
-    parser = argparse.ArgumentParser(prog="aacn")
-    cli_predict.add_commands(parser.add_subparsers(dest="command", required=True))
-    options = parser.parse_args([*map(str, arguments), *CPU])
+    options = make_parser().parse([*map(str, arguments), *CPU])
     options.run(options)
 
 
@@ -274,7 +273,7 @@ def test_what_cannot_be_predicted_is_said(runs, data, loads, tmp_path):
         run("predict", runs[0], "--views", "flip", *from_data)
     with pytest.raises(ValueError, match=r"weights\.safetensors"):
         run("predict", tmp_path, *from_data)
-    with pytest.raises(SystemExit):
+    with pytest.raises(ValueError, match=r"--images.*--data"):
         run("predict", runs[0], "--data", "x", "--images", "y", *out)
 
     network = load_trained(runs[0], "cpu")
@@ -292,8 +291,4 @@ def test_what_cannot_be_predicted_is_said(runs, data, loads, tmp_path):
 
 
 def test_every_views_choice_is_a_method():
-    parser = argparse.ArgumentParser()
-    commands = parser.add_subparsers()
-    cli_predict.add_commands(commands)
-    (views,) = [a for a in commands.choices["predict"]._actions if a.dest == "views"]
-    assert set(views.choices) == set(METHODS) - {"single"}
+    assert set(VIEWS) == set(METHODS) - {"single"}

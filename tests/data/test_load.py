@@ -228,8 +228,8 @@ def test_loading_leaves_global_random_states_alone():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("cifar-100", "unknown data set 'cifar-100', expected one of fashion-mini, .*did you mean cifar100"),
-        ("Fashion_Mini", "did you mean fashion-mini"),
+        ("cifar-100", "unknown data set 'cifar-100', expected one of fashion-mini, .*did you mean 'cifar100'"),
+        ("Fashion_Mini", "did you mean 'fashion-mini'"),
         ("zzz", r"compass, mnist, fashion-mnist, cifar10, cifar100, folder:PATH$"),
         ("folder:", "needs a path"),
         (None, "must be a string, got None"),

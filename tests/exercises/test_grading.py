@@ -273,7 +273,7 @@ def test_the_answer_cannot_disturb_later_cases_or_the_reference():
 
 
 def test_unknown_names():
-    with pytest.raises(ValueError, match=r"no exercise is named '99.weight'; did you mean 99.weigh"):
+    with pytest.raises(ValueError, match=r"no exercise is named '99.weight'; did you mean '99.weigh'"):
         grade("99.weight", weigh)
     with pytest.raises(ValueError, match="as a string"):
         grade(weigh, "99.weigh")

@@ -243,7 +243,7 @@ def test_a_page_keeps_its_limit_and_says_what_it_left_out(limit, left):
         ({"labels": [1]}, r"labels: expected 2 numbers, got \[1\]"),
         ({"labels": [1, 7]}, r"labels: expected 0 to 6, got \[1, 7\]"),
         ({"classes": ["a", "b"]}, "classes: expected 7 names"),
-        ({"layers": "mixx"}, "got 'mixx'; the nearest: 'mix'"),
+        ({"layers": "mixx"}, "got 'mixx'; did you mean 'mix'?"),
         ({"layers": []}, "layers: expected at least one"),
         ({"layers": {"other": "mix"}}, "layers: expected an entry for 'PooledCNN'"),
         ({"models": create_model("plain_cnn", 7, (11, 13))}, "expected networks with AAConv2d"),

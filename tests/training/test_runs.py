@@ -57,10 +57,10 @@ def test_changes_are_applied_on_top_of_the_file(tiny):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["training.epoch=2"], "unknown key training.epoch; .* did you mean training.epochs?"),
-        (["modle=aa_cnn"], "unknown key modle; .* did you mean model?"),
+        (["training.epoch=2"], "unknown key training.epoch; did you mean 'training.epochs'"),
+        (["modle=aa_cnn"], "unknown key modle; did you mean 'model'"),
         (["name=other"], "unknown key name"),
-        (["learning_rate=0.1"], "unknown key learning_rate; .* did you mean training.learning_rate?"),
+        (["learning_rate=0.1"], "unknown key learning_rate; did you mean 'training.learning_rate'"),
         (["training.augment.crops=4"], "crop"),
         (["seeds=3"], "seeds: expected a list of whole numbers of at least 0, got 3"),
         (["rank=0"], "rank: expected a whole number of at least 1, got 0"),
@@ -85,7 +85,7 @@ def test_a_file_that_is_no_recipe_is_named(tmp_path):
     path.write_text('about = "x"\nmodel = "aa_cnn"\n')
     with pytest.raises(ValueError, match="recipe: data is missing"):
         load_recipe(path)
-    with pytest.raises(ValueError, match=r"expected one of \[.*'aa_cnn_cifar100'.* got 'nothing'"):
+    with pytest.raises(ValueError, match=r"got 'nothing'; `aacn recipes` lists them"):
         load_recipe("nothing")
 
 
