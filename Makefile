@@ -35,25 +35,42 @@ export OMP_WAIT_POLICY ?= PASSIVE
 AS_ROOT := $(shell [ "$$(id -u 2>/dev/null)" = 0 ] && echo --allow-root)
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test notebooks site bench
+.PHONY: help lab test lint test-floors test-colab notebooks site bench dist
 # Recipes share .venv: two of them at once (make -j) would write into it together.
 .NOTPARALLEL:
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 lab: $(LAB_STAMP) ## open the course in JupyterLab (LAB_ARGS="--no-browser" passes options)
 	$(BIN)/jupyter lab $(LAB_START) $(AS_ROOT) $(LAB_OFFLINE) $(LAB_ARGS)
 
-test: $(TEST_STAMP) ## lint, unit tests, exercise checks, browser test, every notebook
+# run_tests PYTHON: everything but the lint step, with that Python.
+define run_tests
+	@echo "== tests"
+	@$(1) -m pytest tests --durations=10 || { echo "FAILED: pytest tests"; exit 1; }
+	@echo "== notebooks"
+	@$(1) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=120 --durations=20 notebooks \
+		|| { echo "FAILED: notebooks under nbval"; exit 1; }
+endef
+
+test: lint ## lint, unit tests, exercise checks, browser test, every notebook
+	$(call run_tests,$(BIN)/python)
+
+lint: $(TEST_STAMP) ## what a commit is checked for: ruff, and the floors of the house
 	@echo "== lint"
 	@$(BIN)/ruff check . || { echo "FAILED: ruff check"; exit 1; }
 	@$(BIN)/ruff format --check . || { echo "FAILED: ruff format --check (ruff format . repairs it)"; exit 1; }
-	@echo "== tests"
-	@$(BIN)/python -m pytest tests --durations=10 || { echo "FAILED: pytest tests"; exit 1; }
-	@echo "== notebooks"
-	@$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=120 --durations=20 notebooks \
-		|| { echo "FAILED: notebooks under nbval"; exit 1; }
+	@$(BIN)/lint-imports --no-logo || { echo "FAILED: import-linter (CONTRIBUTING.md draws the house)"; exit 1; }
+
+test-floors: .venv-floors/.installed ## tests and notebooks with every dependency at its lowest version, in .venv-floors
+	$(call run_tests,.venv-floors/$(notdir $(BIN))/python)
+
+test-colab: .venv-colab/.installed ## tests and notebooks with what a Colab session has, in .venv-colab
+	$(call run_tests,.venv-colab/$(notdir $(BIN))/python)
+
+dist: $(TEST_STAMP) ## build wheel and sdist into dist/, try the wheel in an empty environment
+	$(BIN)/python scripts/make_dist.py
 
 notebooks: $(TEST_STAMP) ## execute the lessons in place (NAMES="00 04" for some)
 	$(BIN)/python scripts/run_notebooks.py $(NAMES)
@@ -95,3 +112,8 @@ $(SITE_STAMP): pyproject.toml
 # What the tests need contains what the lab and the site need.
 $(TEST_STAMP): pyproject.toml
 	$(call make_venv,$@ $(LAB_STAMP) $(SITE_STAMP),lab$(comma)fast$(comma)test$(comma)site)
+
+.venv-%/.installed: pyproject.toml tests/environments/colab.txt scripts/make_environment.py
+	@echo "making .venv-$*: about 5 GB, one to three minutes"
+	@$(PYTHON) scripts/make_environment.py $* .venv-$* || { echo "FAILED: the installation into .venv-$*"; exit 1; }
+	@touch $@

@@ -13,9 +13,9 @@ import torch
 
 from aacn_lib.training import code_version, write_record
 from benchmarks import report
-from benchmarks.cases import ALLOCATORS, DTYPES
 from benchmarks.child import ROOT, ask
-from benchmarks.memory import measure_memory
+from benchmarks.layers.cases import ALLOCATORS, DTYPES
+from benchmarks.layers.memory import measure_memory
 
 SETTINGS = ("OMP_", "MKL_", "KMP_", "NUMBA_", "PYTORCH_")  # environment variables that change speed
 
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     for mode, environment in modes(options.device).items():
         say(f"{mode}: {explain(environment)}")
         question = {name: getattr(options, name) for name in ("device", "dtypes", "rounds", "threads")}
-        timings = ask("benchmarks.timings", environment=environment, plan=plan, **question)
+        timings = ask("benchmarks.layers.timings", environment=environment, plan=plan, **question)
         results["machine"] = timings.pop("machine")
         results["modes"][mode] = {"environment": environment, **timings}
         say(report.timings_text(mode, timings))

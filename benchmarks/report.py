@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from benchmarks.cases import LAYER, MARKS, Case, Mark
-from benchmarks.memory import fit
+from benchmarks.layers.cases import LAYER, MARKS, Case, Mark
+from benchmarks.layers.memory import fit
 
 NOTHING = "—"
 AGAINST = {"conv": "÷ conv", "public": "÷ public", "no positions": "÷ no pos."}

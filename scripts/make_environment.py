@@ -25,7 +25,7 @@ def main() -> int:
     if len(sys.argv) != 3 or sys.argv[1] not in MAKERS:
         print(f"expected one of {', '.join(MAKERS)} and a folder, got {sys.argv[1:]}", file=sys.stderr)
         return 2
-    folder = Path(sys.argv[2])
+    folder = Path(sys.argv[2]).absolute()
     venv.create(folder, with_pip=True, clear=True)
     python = folder / ("Scripts" if sys.platform == "win32" else "bin") / "python"
     # uv knows how to choose the lowest versions, which pip does not.
@@ -44,7 +44,13 @@ def make_colab(python: Path) -> None:
     wanted = [canonical(name_of(line)) for extra in ("lab", "fast") for line in PROJECT["optional-dependencies"][extra]]
     wanted += [canonical(name_of(line)) for line in PROJECT["dependencies"]]
     had = [name for name in wanted if name in there]
-    install(python, "-c", COLAB, *had, "ipykernel", "ipython", "nbclient", "nbformat", "setuptools")
+    # The list is that of Colab's CPU image, whose PyTorch asks for none of these.
+    pins = [
+        f"{name}=={version}" for name, version in there.items() if not name.startswith(("nvidia-", "cuda-", "triton"))
+    ]
+    constraints = python.parent / "colab.txt"
+    constraints.write_text("\n".join(pins), encoding="utf-8")
+    install(python, "-c", constraints, *had, "ipykernel", "ipython", "nbclient", "nbformat", "setuptools")
     before = versions(python)
     source = bootstrap_cell().replace("git+" + PROJECT["urls"]["Repository"], str(ROOT))
     # From another folder: the library must come from where the cell installs it.

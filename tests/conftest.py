@@ -1,3 +1,4 @@
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,11 @@ wait_politely()  # before torch is loaded
 import torch  # noqa: E402
 
 torch.set_num_threads(1)  # tiny tensors: a second thread costs more than it brings
+
+
+def pytest_configure(config):
+    if os.environ.get("AACN_WARNINGS") == "error":
+        config.addinivalue_line("filterwarnings", "error")
 
 
 @pytest.fixture(autouse=True)

@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from oracle import loop_attention
 
 from aacn_lib.layers import AAConv2d, merge_heads, split_heads
 from aacn_lib.ops import attention
 from benchmarks import __main__ as command
-from benchmarks import memory, report, timings, variants
-from benchmarks.cases import EVERY_STAGE, LAYER, MARKS, PLANS, VARIANTS, Case
-from benchmarks.public_layer import PublicAAConv2d
-from tests.oracle import loop_attention
+from benchmarks import report
+from benchmarks.layers import memory, timings, variants
+from benchmarks.layers.cases import EVERY_STAGE, LAYER, MARKS, PLANS, VARIANTS, Case
+from benchmarks.layers.public_layer import PublicAAConv2d
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = PLANS["quick"].cases[0]
@@ -143,7 +144,7 @@ def test_memory_that_was_given_back_is_counted():
     # In a process of its own: here, other tests' memory may be given back while this one counts.
     script = """
 import torch
-from benchmarks import memory
+from benchmarks.layers import memory
 before = memory.start_counting()
 torch.ones(16 << 20)  # 64 MiB, gone at once
 first = memory.peak_resident() - before

@@ -1,6 +1,7 @@
 """What holds for the project as a whole: dependencies from one place, a light import, commands that exist."""
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import make_environment
 import pytest
 import yaml
 
@@ -27,22 +29,6 @@ HEAVY = ["torchvision", "matplotlib", "ipywidgets", "anywidget", "IPython", "tqd
 def test_dependencies_have_a_floor_and_nothing_else(requirement):
     """A marker may leave a package out where it does not install; it may not choose a version."""
     assert re.fullmatch(r"[a-z0-9-]+>=\d+(\.\d+)*(; python_version < '3\.\d+')?", requirement)
-
-
-@pytest.mark.parametrize(
-    ("name", "colab"),
-    [
-        ("torch", (2, 11)),
-        ("torchvision", (0, 26)),
-        ("ipywidgets", (7, 7, 1)),
-        ("anywidget", (0, 9, 21)),
-        ("numpy", (2, 1, 3)),
-    ],
-)
-def test_floors_admit_what_colab_has(name, colab):
-    """An install must never have a reason to replace what a Colab session brings (its list of August 2026)."""
-    (requirement,) = (line for line in EVERY if line.partition(">=")[0] == name)
-    assert tuple(map(int, requirement.partition(">=")[2].split("."))) <= colab
 
 
 def test_the_environment_takes_everything_from_pyproject():
@@ -130,7 +116,8 @@ def test_every_target_of_the_makefile():
     assert "--no-browser" in dry_run("lab", "LAB_ARGS=--no-browser")
     assert "scripts/run_notebooks.py 00 04" in dry_run("notebooks", "NAMES=00 04")
     assert "scripts/make_site.py" in dry_run("site")
-    steps = ["ruff check .", "ruff format --check .", "pytest tests", "--nbval-lax --nbval-current-env"]
+    assert "scripts/make_dist.py" in dry_run("dist")
+    steps = ["ruff check .", "ruff format --check .", "lint-imports", "pytest tests", "--nbval-lax --nbval-current-env"]
     places = [dry_run("test").find(step) for step in steps]
     assert -1 not in places
     assert places == sorted(places)
@@ -148,5 +135,96 @@ def test_ci_runs_the_command_a_developer_runs():
     lines = script.read_text(encoding="utf-8").splitlines()
     assert lines[0] == "#!/usr/bin/env bash"
     assert "set -euo pipefail" in lines
-    assert lines[-1] == "make test"
+    assert "    newest) make test ;;" in lines
+    assert '    floors | colab) make "test-$1" ;;' in lines
     assert os.name == "nt" or os.access(script, os.X_OK)
+
+
+@pytest.mark.parametrize("name", ["floors", "colab"])
+@needs_make
+def test_the_other_environments_run_the_same_tests(name):
+    """In folders of their own, made by the same script."""
+    recipe = dry_run("-B", f"test-{name}", "PYTHON=python3")
+    assert f"python3 scripts/make_environment.py {name} .venv-{name}" in recipe
+    assert f".venv-{name}/bin/python -m pytest tests" in recipe
+    assert f".venv-{name}/bin/python -m pytest --nbval-lax --nbval-current-env" in recipe
+
+
+WORKFLOW = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+
+
+def test_the_workflow_runs_what_a_developer_runs_everywhere_and_every_week():
+    triggers = WORKFLOW[True]  # YAML reads the word on as a truth value
+    assert {"push", "pull_request", "schedule"} <= triggers.keys()
+    test = WORKFLOW["jobs"]["test"]
+    matrix = test["strategy"]["matrix"]
+    assert matrix["python"] == ["3.11", "3.12", "3.13"]
+    assert {line["versions"] for line in matrix["include"]} == {"floors", "colab"}
+    assert test["steps"][-1]["run"] == ".ci/run ${{ matrix.versions }}"
+    assert WORKFLOW["jobs"]["site"]["needs"] == "test"
+    assert "make site" in [step.get("run") for step in WORKFLOW["jobs"]["site"]["steps"]]
+
+
+def test_contributing_draws_the_house_that_the_contract_holds():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    floors, circles = settings["tool"]["importlinter"]["contracts"]
+    assert (floors["type"], circles["type"]) == ("layers", "acyclic_siblings")
+    drawn = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("```")[1].strip().splitlines()
+    drawn = [re.split(r"  +", line)[0].replace("·", "|") for line in drawn]
+    assert drawn == [floor for floor in floors["layers"] if floor != "__main__"]
+
+
+def test_every_room_has_tests():
+    rooms = {path.parent.name for path in (ROOT / "aacn_lib").glob("*/__init__.py")}
+    assert rooms <= {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
+
+
+# What is imported under another name than it is installed by.
+INSTALLED_AS = {
+    "PIL": "pillow",
+    "yaml": "pyyaml",
+    "sphinx": "sphinx",
+    "IPython": "ipython",
+    "lazy_loader": "lazy-loader",
+}
+
+
+def imported_packages(files) -> set[str]:
+    """What the code of these files imports at any place, without the standard library, by the names of packages."""
+    found = set()
+    for path in files:
+        if path.suffix == ".ipynb":
+            cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+            source = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+        else:
+            source = path.read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                found.add(node.module.partition(".")[0])
+    found -= {*sys.stdlib_module_names, "aacn_lib"}
+    return {INSTALLED_AS.get(name, name) for name in found}
+
+
+COLAB = make_environment.colab_packages()
+
+
+def test_a_colab_session_has_what_is_imported_or_the_bootstrap_cell_brings_it():
+    has = {make_environment.canonical(name) for name in COLAB}
+    brought = {make_environment.name_of(line) for line in PROJECT["dependencies"]} - has
+    assert brought == {"torchmetrics"}
+    files = [*(ROOT / "aacn_lib").rglob("*.py"), *(ROOT / "notebooks").glob("*.ipynb")]
+    imported = imported_packages(files)
+    assert {"torch", "numpy", "matplotlib", "anywidget", "numba"} <= imported
+    assert imported - has == brought | {"tensorboard"} - has
+
+
+def test_the_bootstrap_cell_has_no_reason_to_replace_what_colab_has():
+    def parts(version: str) -> tuple[int, ...]:
+        return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+
+    for line in PROJECT["dependencies"]:
+        name, floor = line.split(">=")
+        version = COLAB.get(name)
+        assert version is None or parts(version) >= parts(floor), f"Colab has {name} {version}, we ask for {floor}"

@@ -115,7 +115,7 @@ class ResNet(nn.Module):
 
     Augmented as in the paper: the one 3×3 convolution that carries the stride, in every block of the last three stages,
     8 heads, at least 20 key channels a head; κ = 0.2 and υ = 0.1 with bottlenecks, κ = υ = 0.25 with basic blocks.
-    The counts this gives stand in `tests/test_resnets.py`, beside the paper's.
+    The counts this gives stand in `tests/models/test_resnets.py`, beside the paper's.
 
     Args:
         in_channels: channels of the pictures.

@@ -106,7 +106,8 @@ def load_trained(path: str | Path, device: str | torch.device | None = None) -> 
 
     path = _weights_file(Path(path))
     try:
-        with safe_open(path, framework="pt") as file:
+        # Older safetensors put tensors on torch's default device, "meta" while shapes are counted.
+        with torch.device("cpu"), safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in list(file.keys())}
     except (SafetensorError, OSError) as error:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import statistics
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,12 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 NEEDS_CHROMIUM = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found (chromium, chromium-browser, google-chrome)"),
+    pytest.mark.skipif(find_spec("playwright") is None, reason="playwright is not installed"),
+]
+NEEDS_LAB = [
+    *NEEDS_CHROMIUM,
+    pytest.mark.skipif(find_spec("jupyterlab") is None, reason="JupyterLab is not installed"),
+    pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed"),
 ]
 MEAN, STD = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.3, 0.25])
 CLASSES = ["cat", "dog", "eel", "fox", "gnu", "hen", "ibis"]

@@ -2,15 +2,22 @@
 
 import base64
 import html
-import shutil
 
 import nbformat
 import pytest
 import torch
-from explorer_pages import NEEDS_CHROMIUM, one_layer, pictures, read, screenshot, show
+from explorer_pages import NEEDS_CHROMIUM, NEEDS_LAB, one_layer, pictures, read, screenshot, show
 from test_lab import LESSON, browser_page, executed_lesson, lab_server
 
 pytestmark = NEEDS_CHROMIUM
+
+
+def needs_lab(test):
+    for mark in NEEDS_LAB:
+        test = mark(test)
+    return test
+
+
 CELL = """import torch
 from aacn_lib import create_model, explore
 torch.manual_seed(0)
@@ -19,7 +26,7 @@ images = torch.randint(0, 256, (1, 3, 8, 8), dtype=torch.uint8)
 explore(model, images, mean=torch.zeros(3), std=torch.ones(3))"""
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@needs_lab
 def test_in_jupyterlab(tmp_path):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in ("1", CELL, "2")])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -47,7 +54,7 @@ def test_in_jupyterlab(tmp_path):
         assert sum(read(page)["values"]) == pytest.approx(1, abs=1e-3)
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@needs_lab
 def test_a_notebook_that_is_not_trusted_shows_the_still_picture(tmp_path):
     """Opened, not run: its outputs come from somebody else, and JupyterLab takes scripts out of them."""
     explorer = show(one_layer(), pictures(1))

@@ -2,7 +2,6 @@
 
 import io
 import json
-import shutil
 import time
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import torch
 from explorer_pages import (
     HOVER_SECONDS,
     MEAN,
-    NEEDS_CHROMIUM,
+    NEEDS_LAB,
     SIZE,
     STD,
     assert_same_weights,
@@ -39,7 +38,7 @@ told = []
 widget.observe(lambda change: told.append(change["new"]), "selection")
 widget"""
 
-pytestmark = [*NEEDS_CHROMIUM, pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")]
+pytestmark = NEEDS_LAB
 
 
 class Lab:

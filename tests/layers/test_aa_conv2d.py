@@ -4,11 +4,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from oracle import loop_attention, loop_logits
 from torch import nn
 
 from aacn_lib.layers import AAConv2d, merge_heads, split_heads
 from aacn_lib.ops import resize_table, sine_encoding
-from tests.oracle import loop_attention, loop_logits
 
 
 def small(in_channels=3, out_channels=11, **changes) -> AAConv2d:

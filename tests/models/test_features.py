@@ -203,7 +203,7 @@ class Pair(nn.Module):
         ("layer", "'layer' runs more than once"),
         ("unused", "'unused' does not run"),
         ("pair", "'pair': expected a module that puts out a tensor, got tuple"),
-        ("layr", "expected layers of the network, got 'layr'; the nearest: 'layer'"),
+        ("layr", "expected layers of the network, got 'layr'; did you mean 'layer'"),
         ("zzz", r"got 'zzz'; there are \['layer', 'unused', 'pair'\]"),
         ("", "expected layers of the network, got ''"),
     ],
@@ -219,8 +219,8 @@ def test_layers_that_cannot_be_shown_are_named(name, message):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("features.1", "expected layers with attention, got 'features.1'; the nearest: 'features.[048]'"),
-        ("features.11", "got 'features.11'; the nearest"),
+        ("features.1", "expected layers with attention, got 'features.1'; did you mean 'features.[048]'"),
+        ("features.11", "got 'features.11'; did you mean"),
         ("stem", r"got 'stem'; there are \['features.0', 'features.4', 'features.8'\]"),
     ],
 )

@@ -1,8 +1,8 @@
 import pytest
 import torch
+from oracle import loop_attention, random_inputs
 
 from aacn_lib.ops import attention
-from tests.oracle import loop_attention, random_inputs
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")  # the slow form, which we ask for

@@ -5,12 +5,12 @@ import math
 
 import pytest
 import torch
+from oracle import loop_attention, random_inputs
 from torch.utils.data import DataLoader, Dataset
 
 import aacn_lib.ops.fused
 from aacn_lib.ops import IMPLEMENTATIONS, attention, choose_implementation, why_unavailable
 from aacn_lib.ops.operator import FUSED_FROM
-from tests.oracle import loop_attention, random_inputs
 
 pytestmark = pytest.mark.skipif(why_unavailable() is not None, reason=f"{why_unavailable()}")
 

@@ -1,9 +1,9 @@
 import pytest
 import torch
+from oracle import loop_attention, loop_logits, random_inputs
 
 import aacn_lib.ops.tiled
 from aacn_lib.ops import IMPLEMENTATIONS, attention, attention_weights, choose_implementation
-from tests.oracle import loop_attention, loop_logits, random_inputs
 
 SIZES = [(1, 1), (1, 7), (5, 1), (2, 3), (5, 3), (3, 7)]
 # float64 throughout: what computes in float32 has tests of its own, test_fused.py and test_flexible.py ("fused" hands

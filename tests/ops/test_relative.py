@@ -1,5 +1,6 @@
 import pytest
 import torch
+from oracle import loop_logits, random_inputs
 
 from aacn_lib.ops import (
     axis_logits,
@@ -9,7 +10,6 @@ from aacn_lib.ops import (
     relative_logits_definition,
     resize_table,
 )
-from tests.oracle import loop_logits, random_inputs
 
 SIZES = [(1, 1), (1, 7), (5, 1), (2, 3), (5, 3), (3, 7)]
 

@@ -511,9 +511,9 @@ def test_a_run_of_one_step_has_a_rate(name):
 
 
 def test_unknown_optimisers_and_schedules_are_named():
-    with pytest.raises(ValueError, match=r"optimiser: expected one of \('adam', 'sgd', 'muon'\), got 'adamax'"):
+    with pytest.raises(ValueError, match=r"optimiser: expected one of \['adam', 'sgd', 'muon'\], got 'adamax'"):
         make_optimiser(network(), Settings(optimiser="adamax"))
-    with pytest.raises(ValueError, match=r"schedule: expected one of \('constant', .*\), got 'linear'"):
+    with pytest.raises(ValueError, match=r"schedule: expected one of \['constant', .*\], got 'linear'"):
         make_schedule(make_optimiser(network(), Settings()), Settings(schedule="linear"), 1, 1)
 
 

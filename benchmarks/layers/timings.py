@@ -15,10 +15,10 @@ from torch.utils.benchmark import Measurement, Timer
 
 from aacn_lib import create_model, list_models
 from aacn_lib.training import machine
-from benchmarks.cases import PLANS, VARIANTS, Case, Network
 from benchmarks.child import answer, tell
-from benchmarks.steps import inference_step, mixed_precision, training_step
-from benchmarks.variants import auto_choice, build, check_equal, why_left_out
+from benchmarks.layers.cases import PLANS, VARIANTS, Case, Network
+from benchmarks.layers.steps import inference_step, mixed_precision, training_step
+from benchmarks.layers.variants import auto_choice, build, check_equal, why_left_out
 
 
 def take_turns(steps: dict[str, Callable[[], None]], rounds: int, shortest: float) -> dict[str, dict]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from benchmarks.cases import Case
+from benchmarks.layers.cases import Case
 
 
 def inputs(case: Case, device: str) -> tuple[Tensor, Tensor]:

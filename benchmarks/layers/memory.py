@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.cases import PLANS, Case
 from benchmarks.child import answer, ask, tell
-from benchmarks.steps import training_step
-from benchmarks.variants import auto_choice, build, why_left_out
+from benchmarks.layers.cases import PLANS, Case
+from benchmarks.layers.steps import training_step
+from benchmarks.layers.variants import auto_choice, build, why_left_out
 
 STATUS = Path("/proc/self/status")
 
@@ -34,7 +34,7 @@ def measure_memory(plan: str, threads: int) -> dict:
 
 def ask_peak(variant: str, case: Case, threads: int) -> int:
     tell(f"peak memory of {variant}, {case}")
-    return ask("benchmarks.memory", variant=variant, case=asdict(case), threads=threads)["bytes"]
+    return ask("benchmarks.layers.memory", variant=variant, case=asdict(case), threads=threads)["bytes"]
 
 
 def peak_of_training(variant: str, case: dict, threads: int) -> dict:

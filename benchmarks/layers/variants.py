@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from aacn_lib import AAConv2d
 from aacn_lib.layers import merge_heads
 from aacn_lib.ops import IMPLEMENTATIONS, choose_implementation, why_unavailable
-from benchmarks.cases import Case
-from benchmarks.public_layer import PublicAAConv2d
-from benchmarks.steps import inputs, mixed_precision
+from benchmarks.layers.cases import Case
+from benchmarks.layers.public_layer import PublicAAConv2d
+from benchmarks.layers.steps import inputs, mixed_precision
 
 # The definition looks up a vector for every pair of pixels: (HW)² · d_kh numbers a table. Timed up to the first limit
 # (16×16 pixels), used as the reference up to the second (32×32).

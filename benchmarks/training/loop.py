@@ -1,4 +1,4 @@
-"""`python -m benchmarks.training_loop`: what `fit` costs beside the network's own forward and backward pass.
+"""`python -m benchmarks.training.loop`: what `fit` costs beside the network's own forward and backward pass.
 
 Both are timed in turns in one process. Bare: forward, loss, backward and a step of the same optimiser on pictures that
 are ready, normalised. `fit`: one epoch as a run does it, with shuffling, random flips and crops, normalising, records
