@@ -27,9 +27,9 @@ LAB_OFFLINE := --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterla
 # The printed address leads to the lesson too, for those whose browser is on another machine.
 LAB_START := notebooks/00_start_here.ipynb --LabApp.default_url=/lab/tree/00_start_here.ipynb
 
-# Two lessons side by side, or a lesson and a training run: threads that wait sleep instead of spin. OpenMP reads this when
-# it is loaded, so it must stand in the environment of every kernel.
-export OMP_WAIT_POLICY ?= PASSIVE
+# Two lessons side by side, or a lesson and a training run: threads that wait soon sleep (aacn_lib/processes.py has the
+# measurements). OpenMP reads this when it is loaded, so it must stand in the environment of every kernel.
+export GOMP_SPINCOUNT ?= 1000
 
 # Jupyter refuses to run as root unless told so (containers, some cloud machines).
 AS_ROOT := $(shell [ "$$(id -u 2>/dev/null)" = 0 ] && echo --allow-root)
@@ -87,14 +87,14 @@ define make_venv
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V 2>&1): make PYTHON=/path/to/python3.11 …"; exit 1; }
 	@mkdir -p $(VENV)
-	@if ! mkdir $(VENV)/.lock 2>/dev/null; then \
-		sleep 1; owner=$$(cat $(VENV)/.lock/pid 2>/dev/null); \
+	@if ! mkdir $(VENV)/.make-lock 2>/dev/null; then \
+		sleep 1; owner=$$(cat $(VENV)/.make-lock/pid 2>/dev/null); \
 		if [ -n "$$owner" ] && kill -0 "$$owner" 2>/dev/null; then \
 			echo "another make (process $$owner) is installing into $(VENV): try again when it is done"; exit 1; \
 		fi; \
 	fi; \
-	mkdir -p $(VENV)/.lock; echo $$$$ > $(VENV)/.lock/pid; \
-	trap 'rm -rf $(VENV)/.lock' EXIT; trap 'exit 130' INT TERM; \
+	mkdir -p $(VENV)/.make-lock; echo $$$$ > $(VENV)/.make-lock/pid; \
+	trap 'rm -rf $(VENV)/.make-lock' EXIT; trap 'exit 130' INT TERM; \
 	if [ -f $(LAB_STAMP) ] || [ -f $(TEST_STAMP) ] || [ -f $(SITE_STAMP) ]; then echo "updating $(VENV)"; \
 	else echo "first time: installing about 5 GB, one to three minutes"; fi; \
 	{ [ -x $(BIN)/python ] && $(BIN)/python -m pip --version >/dev/null 2>&1; } || $(PYTHON) -m venv $(VENV) || exit 1; \
