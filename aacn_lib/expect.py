@@ -29,7 +29,11 @@ def expect_count(owner: str, name: str, value: object) -> None:
 
 def did_you_mean(given: object, known: Iterable[str], most: int = 2) -> str:
     """The end of a message about a wrong name: "; did you mean 'this' or 'that'?", or nothing where none is near."""
-    near = difflib.get_close_matches(given, list(known), n=most) if isinstance(given, str) else []
+    near = []
+    if isinstance(given, str) and given:
+        names, low = list(known), given.lower()
+        near = difflib.get_close_matches(given, names, n=most) or difflib.get_close_matches(low, names, n=most)
+        near = near or [name for name in names if name.startswith(low)][:most]
     return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 

@@ -1,7 +1,7 @@
 """The command `aacn`: the same library from a terminal.
 
-Every command stands in the file of its family, beside the words it takes. Nothing here imports torch: a command does
-when it runs, so that help and wrong words are answered at once, and after `wait_politely`.
+Every command stands in the file of its family, beside the words it takes. Neither this file nor those import torch: a
+command does when it runs. So help and wrong options are answered at once, and `wait_politely` comes before torch.
 """
 
 import sys

@@ -24,6 +24,7 @@ def predict_all(pictures: Iterator[Tensor], predictor: Predictor) -> tuple[Tenso
 
 
 def single_pass(network: Trained) -> Predictor:
+    """One forward pass a picture."""
     return lambda images: (
         evaluation.predict_probabilities(network.model, images, network.mean, network.std),
         1,
@@ -55,7 +56,7 @@ def make_predictor(method: str, networks: Sequence[Trained], views: str | None =
 
 
 def _fitted(method: str, network: Trained, names: list[str]) -> Predictor:
-    """ "class-specialised" or "adaptive", which choose among methods by what they do to validation pictures."""
+    """Predict "class-specialised" or "adaptive", which choose among methods by what they do to validation pictures."""
     validation = own_data(network).validation
     methods = {name: evaluation.METHODS[name] for name in names}
     how = (network.mean, network.std, methods)

@@ -41,9 +41,8 @@ def must_match(network: Trained, data: Dataset) -> None:
     """Raise a `ValueError` unless the network was trained for this data set's classes and shape of pictures."""
     name = network.recipe["name"]
     if network.classes != data.classes:
-        raise ValueError(
-            f"{name} was trained for other classes than those of {data.name}: {list(network.classes)[:5]} …"
-        )
+        some, more = ", ".join(network.classes[:5]), " …" if len(network.classes) > 5 else ""
+        raise ValueError(f"{name} was trained for other classes than those of {data.name}: {some}{more}")
     must_fit(network, data)
 
 

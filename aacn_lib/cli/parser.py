@@ -2,9 +2,11 @@
 
 import argparse
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from aacn_lib.cli.show import WIDTH
 from aacn_lib.expect import did_you_mean
 
 
@@ -16,7 +18,7 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, *arguments, **options):
-        super().__init__(*arguments, **options)
+        super().__init__(*arguments, allow_abbrev=False, formatter_class=_formatter, **options)
         self.commands: dict[str, Parser] = {}
         self._adder: argparse._SubParsersAction | None = None
 
@@ -35,23 +37,36 @@ class Parser(argparse.ArgumentParser):
         Raises:
             ValueError: for a word that is not known; the nearest one that is stands in the message.
         """
-        word = next((word for word in arguments if not word.startswith("-")), None)
-        if word is not None and word not in self.commands:
-            hint = did_you_mean(word, self.commands) or "; `aacn` lists the commands"
-            raise ValueError(f"there is no command {word!r}{hint}")
+        if arguments[0] == "help":  # as people write it elsewhere
+            arguments = [*arguments[1:], "--help"]
+        first = arguments[0]
+        if first.startswith("--") and first not in ("--help", "--version"):
+            hint = did_you_mean(first, self._flags())
+            raise ValueError(f"expected a command, got {first!r}; options stand after the command{hint}")
+        if first not in self.commands and first not in ("-h", "--help", "--version"):
+            hint = did_you_mean(first, self.commands) or "; `aacn` lists the commands"
+            raise ValueError(f"there is no command {first!r}{hint}")
+        command = self.commands.get(first, self)
+        # Looked at first: argparse would complain of what is missing because an option was mistyped.
+        for word in arguments:
+            flag = word.partition("=")[0]
+            if flag.startswith("--") and flag not in command._flags():
+                command.error(f"does not take {flag!r}{did_you_mean(flag, command._flags())}")
         options, unknown = self.parse_known_args(arguments)
         if unknown:
-            command = self.commands.get(options.command, self)
-            flags = re.findall(r"--[a-z-]+", command.format_usage())
-            hint = did_you_mean(unknown[0].partition("=")[0], flags)
-            command.error(f"does not take {' '.join(unknown)!r}{hint}")
-        if options.command is None:
-            self.error("expected a command; `aacn` lists them")
+            command.error(f"does not take {' '.join(unknown)!r}")
         return options
+
+    def _flags(self) -> list[str]:
+        return list(dict.fromkeys(re.findall(r"--[a-z-]+", self.format_help())))
 
     def error(self, message: str) -> NoReturn:
         command = self.prog.partition(" ")[2]
         raise ValueError(f"{command}: {message}" if command else message)
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    return argparse.HelpFormatter(prog, width=min(WIDTH, shutil.get_terminal_size().columns))
 
 
 def one_of(*names: str) -> Callable[[str], str]:

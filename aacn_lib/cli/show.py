@@ -1,8 +1,10 @@
 """How the command line prints: tables that align and fit, colour where the terminal has it."""
 
+import os
 from collections.abc import Iterable, Sequence
 
 WIDTH = 100  # characters; wider terminals are not filled, because long lines are hard to read
+NARROWEST = 72  # narrower terminals break the lines themselves: no column is lost
 
 
 def table(rows: Iterable[Sequence[object]], titles: Sequence[str] = (), right: Iterable[int] = ()) -> None:
@@ -28,7 +30,10 @@ def table(rows: Iterable[Sequence[object]], titles: Sequence[str] = (), right: I
         )
     for row in rows:
         drawn.add_row(*row)
-    _console().print(drawn)
+    console = _console()
+    with console.capture() as printed:
+        console.print(drawn)
+    print("\n".join(line.rstrip() for line in printed.get().splitlines()))
 
 
 def complain(text: str) -> None:
@@ -42,6 +47,7 @@ def complain(text: str) -> None:
 def _console(stderr: bool = False):
     from rich.console import Console
 
-    made = Console(stderr=stderr, highlight=False, emoji=False, markup=False)  # knows NO_COLOR and what is no terminal
-    made.width = min(WIDTH, made.width) if made.is_terminal else WIDTH
+    plain = {"color_system": None} if os.environ.get("NO_COLOR") else {}
+    made = Console(stderr=stderr, highlight=False, emoji=False, markup=False, **plain)
+    made.width = max(NARROWEST, min(WIDTH, made.width)) if made.is_terminal else WIDTH
     return made

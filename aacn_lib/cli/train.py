@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import sys
+from pathlib import Path
 
 from aacn_lib.cli.parser import Parser, add_changes, add_device, whole_number
 
@@ -31,7 +33,7 @@ def run(options: argparse.Namespace) -> None:
 
     recipe = load_recipe(options.recipe, options.set)
     pick_device(options.device)
-    folder = f"{options.runs}/{recipe.name}/seed{recipe.training.seed}"
+    folder = Path(options.runs, recipe.name, f"seed{recipe.training.seed}").as_posix()
     # Under `accelerate launch` every process comes here; one of them speaks.
     speaks = os.environ.get("RANK", "0") == "0"
     if speaks:
@@ -41,6 +43,11 @@ def run(options: argparse.Namespace) -> None:
         from aacn_lib.figures import tensorboard_curve
 
         listeners.append(tensorboard_curve(f"{folder}/tensorboard"))
+
+    def tell_all(history) -> None:
+        for listen in listeners:
+            listen(history)
+
     record = run_recipe(
         recipe,
         options.runs,
@@ -48,7 +55,8 @@ def run(options: argparse.Namespace) -> None:
         device=options.device,
         checkpoint_every=options.checkpoint_every,
         workers=options.workers,
-        on_epoch=lambda history: [listen(history) for listen in listeners],
+        progress=sys.stderr.isatty(),
+        on_epoch=tell_all,
     )
     if not speaks:
         return

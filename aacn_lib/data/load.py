@@ -21,6 +21,7 @@ from aacn_lib.data.streaming import StreamedSplit, is_large, load_streamed
 from aacn_lib.expect import did_you_mean
 
 __all__ = [
+    "DATASETS",
     "Dataset",
     "DatasetUnavailable",
     "Split",

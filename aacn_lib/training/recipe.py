@@ -76,9 +76,14 @@ def load_recipe(name: str | Path, changes: Iterable[str] = ()) -> Recipe:
 
 
 def apply_change(table: dict, change: str) -> None:
+    """Change a nested table in place by a line such as `training.epochs=2`.
+
+    Raises:
+        ValueError: for a line without a key or an equals sign, and for a key below a value.
+    """
     key, equals, text = change.partition("=")
     if not equals or not key.strip():
-        raise ValueError(f"expected KEY=VALUE such as training.epochs=2, got {change!r}")
+        raise ValueError(f"expected KEY=VALUE, got {change!r}")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

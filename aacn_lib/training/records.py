@@ -15,8 +15,8 @@ from aacn_lib import __version__
 from aacn_lib.evaluation import Evaluation, wilson_interval
 from aacn_lib.expect import expect_one_of
 from aacn_lib.training.devices import peak_memory
-from aacn_lib.training.loop import History
 from aacn_lib.training.recipe import Recipe, list_recipes, load_recipe
+from aacn_lib.training.state import History
 from aacn_lib.whole_file import whole_file
 
 FOLDER = Path(__file__).parents[1] / "assets" / "records"

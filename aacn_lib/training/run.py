@@ -10,9 +10,10 @@ from aacn_lib.data import Dataset, load_dataset
 from aacn_lib.evaluation import evaluate
 from aacn_lib.models import count_flops
 from aacn_lib.training.devices import start_processes
-from aacn_lib.training.loop import History, fit
+from aacn_lib.training.loop import fit
 from aacn_lib.training.recipe import Recipe
 from aacn_lib.training.records import make_record, write_record
+from aacn_lib.training.state import History
 from aacn_lib.weights import create_model, save_trained, trained_info
 
 

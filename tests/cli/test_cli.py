@@ -60,9 +60,10 @@ def test_every_list_fits_a_hundred_columns_and_aligns(listing, capsys):
         ("train quick_fashion_min", "got 'quick_fashion_min'; did you mean 'quick_fashion_mini'"),
         (
             "train compass_vit --sed training.seed=1",
-            "does not take '--sed training.seed=1'; did you mean '--set'",
+            "does not take '--sed'; did you mean '--set'?",
         ),
-        ("train quick_fashion_mini --worker=x", "--workers: expected a whole number of at least 0, got 'x'"),
+        ("train quick_fashion_mini --worker=1", "does not take '--worker'; did you mean '--workers'?"),
+        ("train quick_fashion_mini --workers=x", "--workers: expected a whole number of at least 0, got 'x'"),
         ("train quick_fashion_mini --set training.optimizer=sgd", "did you mean 'training.optimiser'?"),
         ("train quick_fashion_mini --set training.optimiser=sdg", "got 'sdg'; did you mean 'sgd'?"),
         ("train quick_fashion_mini --set model=aa_cn", "got 'aa_cn'; did you mean 'aa_cnn'"),
@@ -75,6 +76,14 @@ def test_every_list_fits_a_hundred_columns_and_aligns(listing, capsys):
         ("models aa_resnet5", "did you mean 'aa_resnet50'"),
         ("models aa_cnn --classes none", "--classes: expected a whole number of at least 1, got 'none'"),
         ("data compas", "did you mean 'compass'?"),
+        ("explore compass_aa_cnn --data compass --otu x.html", "does not take '--otu'; did you mean '--out'"),
+        ("train compass_vit extra --devcie cpu", "does not take '--devcie'; did you mean '--device'?"),
+        ("train compass_vit extra", "does not take 'extra'"),
+        ("train --res", "did you mean '--resume'"),
+        ("--runs x train compass_vit", "expected a command, got '--runs'; options stand after the command"),
+        ("TRAIN", "did you mean 'train'?"),
+        ("tr", "did you mean 'train'?"),
+        ("models resnet18 --set foo", "expected KEY=VALUE, got 'foo'"),
         ("records --mising", "did you mean '--missing'?"),
         ("predict", "the following arguments are required"),
         ("--verson", "did you mean '--version'?"),
@@ -107,10 +116,28 @@ def test_each_epoch_is_printed_as_it_ends(tmp_path):
 def test_colour_only_where_it_is_wanted():
     assert "\x1b[" not in aacn("recipes").stdout  # no terminal
     assert "\x1b[" in aacn("recipes", FORCE_COLOR="1").stdout
-    assert "\x1b[3" not in aacn("recipes", FORCE_COLOR="1", NO_COLOR="1").stdout
+    assert "\x1b[" not in aacn("recipes", FORCE_COLOR="1", NO_COLOR="1").stdout
+    assert "\x1b[" not in aacn("recipe", FORCE_COLOR="1", NO_COLOR="1").stderr
     wrong = aacn("recipe")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert wrong.stderr == "aacn: there is no command 'recipe'; did you mean 'recipes'?\n"
+
+
+def test_help_is_a_command_too(capsys):
+    for words in (["help", "train"], ["train", "--help"]):
+        with pytest.raises(SystemExit):
+            main(words)
+        out = capsys.readouterr().out
+        assert out.startswith("usage: aacn train")
+        assert max(map(len, out.splitlines())) <= 100
+
+
+def test_a_file_gets_no_progress_bar(tmp_path):
+    """What is not a terminal gets whole lines: the epochs, and nothing on standard error."""
+    done = aacn("train", "compass_plain_cnn", "--runs", str(tmp_path), *TINY)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert len(re.findall(r"^epoch   \d: ", done.stdout, re.MULTILINE)) == 3
 
 
 def test_a_long_complaint_stays_one_line():
