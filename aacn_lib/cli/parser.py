@@ -47,11 +47,12 @@ class Parser(argparse.ArgumentParser):
             hint = did_you_mean(first, self.commands) or "; `aacn` lists the commands"
             raise ValueError(f"there is no command {first!r}{hint}")
         command = self.commands.get(first, self)
+        known = command._flags()
         # Looked at first: argparse would complain of what is missing because an option was mistyped.
         for word in arguments:
             flag = word.partition("=")[0]
-            if flag.startswith("--") and flag not in command._flags():
-                command.error(f"does not take {flag!r}{did_you_mean(flag, command._flags())}")
+            if flag.startswith("--") and flag not in known:
+                command.error(f"does not take {flag!r}{did_you_mean(flag, known)}")
         options, unknown = self.parse_known_args(arguments)
         if unknown:
             command.error(f"does not take {' '.join(unknown)!r}")

@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-from pathlib import Path
 
 from aacn_lib.cli.parser import Parser, add_changes, add_device, whole_number
 
@@ -29,11 +28,11 @@ def add_commands(parser: Parser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from aacn_lib.training import load_recipe, pick_device, run_recipe
+    from aacn_lib.training import load_recipe, pick_device, run_folder, run_recipe
 
     recipe = load_recipe(options.recipe, options.set)
     pick_device(options.device)
-    folder = Path(options.runs, recipe.name, f"seed{recipe.training.seed}").as_posix()
+    folder = run_folder(recipe, options.runs).as_posix()
     # Under `accelerate launch` every process comes here; one of them speaks.
     speaks = os.environ.get("RANK", "0") == "0"
     if speaks:

@@ -1,7 +1,6 @@
 """How good predictions are: accuracy, precision, recall, F1, confusion and calibration, with their intervals."""
 
 from collections.abc import Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 
 from aacn_lib.data import normalise
 from aacn_lib.evaluation.intervals import wilson_interval
+from aacn_lib.models import evaluation_mode
 
 BINS = 15  # of equal width, as in Guo et al. 2017
 
@@ -102,7 +102,7 @@ def predict_probabilities(model: nn.Module, images: Tensor, mean: Tensor, std: T
     parameter = next(model.parameters(), None)
     device = images.device if parameter is None else parameter.device
     rows = []
-    with evaluating(model), torch.inference_mode():
+    with evaluation_mode(model), torch.inference_mode():
         for batch in images.split(batch_size):
             logits = model(normalise(batch.to(device), mean, std))  # (B, K)
             if logits.ndim != 2 or len(logits) != len(batch):
@@ -113,18 +113,6 @@ def predict_probabilities(model: nn.Module, images: Tensor, mean: Tensor, std: T
     if not probabilities.isfinite().all():
         raise ValueError("the model's outputs are not finite: its training has diverged, or its weights are damaged")
     return probabilities
-
-
-@contextmanager
-def evaluating(model: nn.Module):
-    """Evaluation mode inside the block; after it each module is in the mode it was in, also after an error."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def measure(probabilities: Tensor, labels: Tensor, classes: Sequence[str]) -> Measures:

@@ -17,7 +17,7 @@ from aacn_lib.training.records import (
     values,
     write_record,
 )
-from aacn_lib.training.run import build_model, run_recipe
+from aacn_lib.training.run import build_model, run_folder, run_recipe
 from aacn_lib.training.settings import Training
 from aacn_lib.training.state import History
 
@@ -43,6 +43,7 @@ __all__ = [
     "pick_device",
     "pick_precision",
     "read_record",
+    "run_folder",
     "run_recipe",
     "subset_indexes",
     "values",

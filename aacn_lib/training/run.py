@@ -47,7 +47,7 @@ def run_recipe(
     Raises:
         ValueError: for a recipe that cannot be run or a folder that holds another run.
     """
-    folder = Path(folder) / recipe.name / f"seed{recipe.training.seed}"
+    folder = run_folder(recipe, folder)
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists() and not resume:
         raise ValueError(f"{folder} holds a run already: resume it, or choose another folder")
@@ -83,6 +83,11 @@ def run_recipe(
         write_record(folder / "record.json", record)
     accelerator.wait_for_everyone()
     return record
+
+
+def run_folder(recipe: Recipe, folder: str | Path = "runs") -> Path:
+    """Where `run_recipe` leaves what a run leaves: `folder/<recipe>/seed<N>`."""
+    return Path(folder) / recipe.name / f"seed{recipe.training.seed}"
 
 
 def build_model(recipe: Recipe, data: Dataset) -> nn.Module:
